@@ -1,0 +1,100 @@
+"""The parts of pipeline.yaml that etl reads: data, validation, split and features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from etl.section import Section
+
+Role = Literal["user", "item", "label", "timestamp", "categorical", "numeric", "tags", "weight", "ignore"]
+
+
+class ColumnConfig(Section):
+    """What one raw column is, and what it may hold."""
+
+    role: Role
+    """What the column means: `tags` is a list of categorical values, `ignore` keeps it out of the features."""
+    dtype: str | None = None
+    """A name from etl/dtypes.py (a list's is its values'); taken from the file when absent."""
+    nullable: bool = True
+    """Whether nulls are allowed; a null in a column that forbids them sends the row to quarantine."""
+    minimum: float | None = None
+    """Smallest allowed value; rows below it go to quarantine."""
+    maximum: float | None = None
+    """Largest allowed value; rows above it go to quarantine."""
+
+
+class DataConfig(Section):
+    """Where the rows come from."""
+
+    source: Literal["generated", "online-retail", "movielens", "adult", "table"] = "generated"
+    """`table` reads any CSV or Parquet described by `columns`; the others know their own columns."""
+    path: Path | None = None
+    """A file or folder; needed by every source but `generated`."""
+    rows: int = Field(default=400_000, ge=1)
+    """Rows to generate; for the other sources, see `limit`."""
+    limit: int | None = Field(default=None, ge=1)
+    """Read at most so many rows of the source."""
+    users: int = Field(default=20_000, ge=1)
+    """Users in generated data."""
+    items: int = Field(default=5_000, ge=1)
+    """Items in generated data."""
+    negatives: int = Field(default=3, ge=0)
+    """Sampled non-purchases per purchase (online-retail)."""
+    columns: dict[str, ColumnConfig] = Field(default_factory=dict)
+    """Columns of a `table`; for other sources, changes to what they declare."""
+
+
+class ValidationConfig(Section):
+    """When data is refused."""
+
+    max_bad_rows: float = Field(default=0.01, ge=0, le=1)
+    """Largest share of rows that may go to quarantine; above it the run stops with exit code 3."""
+    max_null_rate: float = Field(default=0.5, ge=0, le=1)
+    """A column with a larger share of nulls is reported as WARN; a column of nothing but nulls FAILs."""
+    min_label_share: float = Field(default=0.001, ge=0, le=0.5)
+    """A label whose rarer class has a smaller share is reported as WARN; a single class FAILs."""
+    max_duplicate_rate: float = Field(default=0.05, ge=0, le=1)
+    """A larger share of repeated (user, item, timestamp) keys is reported as WARN."""
+    max_leakage: float = Field(default=0.001, ge=0, le=1)
+    """A larger share of evaluation rows that are also training rows FAILs."""
+    unknown_columns: Literal["ignore", "warn", "fail"] = "warn"
+    """What to make of columns that the source does not declare."""
+
+
+class SplitConfig(Section):
+    """How rows are divided into train, valid and test."""
+
+    by: Literal["time", "last-per-user", "random"] = "time"
+    """`last-per-user` holds out each user's last row for test and the one before it for valid."""
+    valid: float = Field(default=0.1, gt=0, lt=1)
+    """Share of rows in valid (time, random)."""
+    test: float = Field(default=0.1, gt=0, lt=1)
+    """Share of rows in test (time, random)."""
+
+
+class ChainConfig(Section):
+    """`columns >> op >> op`, as in NVTabular."""
+
+    columns: list[str | list[str]] = Field(min_length=1)
+    """Column names; a list in the list is encoded jointly (one vocabulary)."""
+    ops: list[str | dict[str, dict[str, Any] | None]] = Field(default_factory=list)
+    """NVTabular operators by name, with their arguments: `- LogOp` or `- Categorify: {freq_threshold: 2}`."""
+    tags: list[str] = Field(default_factory=list)
+    """Merlin tags for the outputs, such as user_id, item_id, continuous."""
+
+
+class FeaturesConfig(Section):
+    """The feature graph: one of `workflow` or `chains`, or neither to have chains made from the columns' roles."""
+
+    workflow: str | None = None
+    """`file.py:function` that returns an nvtabular.Workflow; the function is called without arguments."""
+    chains: list[ChainConfig] = Field(default_factory=list)
+    """The graph as chains of NVTabular operators."""
+    max_list_length: int = Field(default=4, ge=1)
+    """Lists are cut or padded to this length in chains made from roles."""
+    rows_per_file: int = Field(default=250_000, ge=1)
+    """Rows of one Parquet part of the transformed features."""

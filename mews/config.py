@@ -1,0 +1,173 @@
+"""pipeline.yaml: read, checked, shown and described."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from ensemble.config import ExportConfig, ServeConfig
+from etl.config import DataConfig, FeaturesConfig, SplitConfig, ValidationConfig
+from etl.errors import ConfigError
+from etl.section import Section
+from training.config import EvaluateConfig, ModelConfig
+
+
+class BenchConfig(Section):
+    """What perf_analyzer measures."""
+
+    concurrency: list[int] = Field(default=[1, 16], min_length=1)
+    """Clients that send at the same time."""
+    batch: list[int] = Field(default=[1, 64], min_length=1)
+    """Rows of one request."""
+    protocols: list[str] = Field(default=["grpc"], min_length=1)
+    """http, grpc or both."""
+    seconds: float = Field(default=1.0, gt=0)
+    """Length of one measurement window."""
+    stock: bool = True
+    """Measure stock Merlin Systems' preprocessing as a baseline in the same run."""
+
+    @field_validator("protocols")
+    @classmethod
+    def _known(cls, protocols: list[str]) -> list[str]:
+        unknown = sorted(set(protocols) - {"http", "grpc"})
+        if unknown:
+            raise ValueError(f"expected http and grpc, received {', '.join(unknown)}")
+        return protocols
+
+
+class PipelineConfig(Section):
+    """The whole of pipeline.yaml; every key has a default."""
+
+    seed: int = Field(default=7, ge=0)
+    """Fixes the generated data, the samples and the training."""
+    data: DataConfig = Field(default_factory=DataConfig)
+    """Where the rows come from."""
+    validation: ValidationConfig = Field(default_factory=ValidationConfig)
+    """When data is refused."""
+    split: SplitConfig = Field(default_factory=SplitConfig)
+    """How rows are divided into train, valid and test."""
+    features: FeaturesConfig = Field(default_factory=FeaturesConfig)
+    """The feature graph."""
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    """Which model is trained, and how."""
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    """How the model is judged."""
+    export: ExportConfig = Field(default_factory=ExportConfig)
+    """The Triton repository."""
+    serve: ServeConfig = Field(default_factory=ServeConfig)
+    """How the embedded Triton listens."""
+    bench: BenchConfig = Field(default_factory=BenchConfig)
+    """What perf_analyzer measures."""
+
+
+def load(path: Path | None = None, overrides: Sequence[str] = ()) -> PipelineConfig:
+    """Read `path` (defaults if None), apply `section.key=value` overrides (values are YAML), and check all of it.
+
+    A relative `data.path` or `features.workflow` is relative to the file's folder. Raises ConfigError that lists every
+    problem with the nearest known key.
+    """
+    tree = _read(path) if path is not None else {}
+    for override in overrides:
+        _assign(tree, override)
+    try:
+        config = PipelineConfig.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, path) from None
+    return config if path is None else _anchored(config, path.resolve().parent)
+
+
+def dump(config: PipelineConfig) -> str:
+    """Return `config` as YAML with every default spelled out; `load` reads it back to an equal configuration."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of pipeline.yaml, for editors."""
+    return PipelineConfig.model_json_schema()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"configuration {path}", expected="a file", received="nothing there") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration {path}", expected="a readable UTF-8 file", received=str(error)) from None
+    except yaml.YAMLError as error:
+        where = str(error).replace("\n", " ")
+        raise ConfigError(f"configuration {path}", expected="YAML", received=where) from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"configuration {path}", expected="keys and values", received=type(tree).__name__)
+    return tree
+
+
+def _assign(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError("--set", expected="section.key=value", received=repr(override))
+    *sections, leaf = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"--set {override}", expected=f"{section} to be a section", received=repr(tree))
+    try:
+        tree[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}", expected="a YAML value", received=str(error)) from None
+
+
+def _anchored(config: PipelineConfig, folder: Path) -> PipelineConfig:
+    """Make the paths inside `config` independent of the current folder."""
+    changes: dict[str, Any] = {}
+    if config.data.path is not None and not config.data.path.is_absolute():
+        changes["data"] = config.data.model_copy(update={"path": folder / config.data.path})
+    workflow = config.features.workflow
+    if workflow is not None and not Path(workflow).is_absolute():
+        changes["features"] = config.features.model_copy(update={"workflow": str(folder / workflow)})
+    return config.model_copy(update=changes) if changes else config
+
+
+def _explain(error: ValidationError, path: Path | None) -> ConfigError:
+    problems = [_describe(item["loc"], item["type"], item["msg"], item.get("input")) for item in error.errors()]
+    subject = f"configuration {path}" if path else "configuration"
+    listed = "\n".join(f"  - {problem}" for problem in problems)
+    return ConfigError(f"{subject}: {len(problems)} problem(s)\n{listed}\n")
+
+
+def _describe(location: tuple[int | str, ...], kind: str, message: str, received: object) -> str:
+    key = ".".join(str(part) for part in location)
+    if kind == "extra_forbidden":
+        known = list(_fields_at(location[:-1]))
+        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}."
+        return f"{key}: unknown key; {hint}"
+    return f"{key}: {message[0].lower()}{message[1:]}; received {json.dumps(received, default=str)}"
+
+
+def _fields_at(location: Iterable[int | str]) -> Iterable[str]:
+    """Names of the keys allowed at `location`, following sections, lists and mappings of sections."""
+    model: type[BaseModel] = PipelineConfig
+    for part in location:
+        if isinstance(part, str) and part in model.model_fields:
+            inner = _section_in(model.model_fields[part].annotation)
+            if inner is None:
+                return ()
+            model = inner
+    return model.model_fields
+
+
+def _section_in(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in get_args(annotation):
+        if (found := _section_in(argument)) is not None:
+            return found
+    return None

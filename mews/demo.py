@@ -1,0 +1,64 @@
+"""`mews demo`: every stage, the summary, the report, and what to try next."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+from etl.atomic import write_text
+from mews import pipeline
+from mews.memory import PeakMemory
+from mews.session import Session
+from mews.summary import summarise
+
+
+def demo(session: Session, data: Path | None) -> dict[str, Any]:
+    """Run the whole pipeline in the session's run folder and return the summary."""
+    if data is not None:
+        session.overrides[:0] = _overrides_for(data)
+    terminal, run, config = session.terminal, session.run, session.config
+    terminal.line(f"[bold]mews demo[/bold]: {config.data.source} data, {config.model.name}, into {run.folder}")
+    started = time.monotonic()
+    with PeakMemory() as memory, run.locked():
+        outcomes = pipeline.run(config, run, terminal, tuple(pipeline.STAGES))
+        summary = summarise(config, outcomes, memory.megabytes, time.monotonic() - started)
+        write_text(run.summary, json.dumps(summary, indent=2) + "\n")
+        from mews.report import render
+
+        render(run.folder)
+    _closing_lines(session, summary)
+    return summary
+
+
+def _overrides_for(data: Path) -> list[str]:
+    """Say which source `data` is, as --set would."""
+    from etl.sources import default_split, detect
+
+    source = detect(data)
+    return [
+        f"data.source={source}",
+        f"data.path={json.dumps(str(data.resolve()))}",
+        f"split.by={default_split(source)}",
+    ]
+
+
+def _closing_lines(session: Session, summary: dict[str, Any]) -> None:
+    line, run = session.terminal.line, shlex.quote(str(session.run.folder))
+    model, parity = summary["model"], summary["parity"]
+    best = f" (best reachable {model['auc_best']:.4f})" if model["auc_best"] is not None else ""
+    line()
+    line(f"AUC {model['auc']:.4f} [{model['auc_low']:.4f}, {model['auc_high']:.4f}]{best}")
+    largest = max(parity["http_max_abs_diff"], parity["grpc_max_abs_diff"])
+    line(f"served = offline within {largest:.1e} on {parity['rows']:,} held-out rows, over HTTP and gRPC")
+    line(f"{summary['seconds']['total']:.0f} s, {summary['peak_rss_mb']:,} MiB at the peak; report: {run}/report.html")
+    line()
+    line("Next:")
+    line(f"  .venv/bin/mews serve --run {run}                                   # Triton on 127.0.0.1:8000 and :8001")
+    line(f"  .venv/bin/mews predict --grpc --input {run}/examples/rows.json --run {run}")
+    line(
+        f"  .venv/bin/mews demo --run {run} --set model.name=dcn_v2            # another model; only what changes runs"
+    )
+    line(f"  .venv/bin/mews config show --run {run}                             # every setting")

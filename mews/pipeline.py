@@ -1,0 +1,168 @@
+"""The order of the stages, and how one is run, skipped or resumed."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from etl.atomic import write_text
+from mews import cache
+from mews.config import PipelineConfig, dump
+from mews.console import ProgressLine, Terminal
+from mews.run import Run
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage works with."""
+
+    config: PipelineConfig
+    run: Run
+    terminal: Terminal
+    progress: ProgressLine
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline.
+
+    `settings` picks what of the configuration the result depends on, `reads` files outside the run folder that it
+    depends on, `packages` the code, `outputs` what it writes. `work` is "module:function" so that a skipped stage
+    imports nothing; it returns a JSON object.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    work: str
+    settings: Callable[[PipelineConfig], Sequence[object]]
+    outputs: Callable[[Run], Sequence[Path]]
+    packages: tuple[str, ...]
+    reads: Callable[[PipelineConfig], Iterable[Path]] = lambda config: ()
+
+
+def _source(config: PipelineConfig) -> Iterable[Path]:
+    return [config.data.path] if config.data.path else []
+
+
+def _workflow(config: PipelineConfig) -> Iterable[Path]:
+    return [Path(config.features.workflow.rpartition(":")[0])] if config.features.workflow else []
+
+
+_STAGES = (
+    Stage(
+        "data", (), "mews.stages.data:prepare",
+        lambda c: (c.seed, c.data), lambda r: (r.raw,), ("etl",), _source,
+    ),
+    Stage(
+        "validate", ("data",), "mews.stages.data:validate",
+        lambda c: (c.validation,), lambda r: (r.clean, r.validation, r.quarantine), ("etl",),
+    ),
+    Stage(
+        "split", ("validate",), "mews.stages.data:split",
+        lambda c: (c.seed, c.split, c.validation), lambda r: (r.split, r.profile), ("etl",),
+    ),
+    Stage(
+        "fit", ("split",), "mews.stages.features:fit",
+        lambda c: (c.features,), lambda r: (r.graph,), ("etl",), _workflow,
+    ),
+    Stage(
+        "transform", ("fit", "split"), "mews.stages.features:transform",
+        lambda c: (c.features.rows_per_file,),
+        lambda r: (*(r.features(part) for part in ("train", "valid", "test")), r.features_summary), ("etl",),
+    ),
+    Stage(
+        "train", ("transform",), "mews.stages.model:train",
+        lambda c: (c.seed, c.model), lambda r: (r.model,), ("training",),
+    ),
+    Stage(
+        "evaluate", ("train", "transform", "split"), "mews.stages.model:evaluate",
+        lambda c: (c.seed, c.evaluate), lambda r: (r.evaluation,), ("training",),
+    ),
+    Stage(
+        "export", ("evaluate", "fit"), "mews.stages.serving:export",
+        lambda c: (c.export,), lambda r: (r.onnx, r.repository), ("etl", "training", "ensemble"),
+    ),
+    Stage(
+        "query", ("export",), "mews.stages.serving:query",
+        lambda c: (c.serve,), lambda r: (r.parity,), ("ensemble", "triton_models"),
+    ),
+    Stage(
+        "bench", ("export",), "mews.stages.serving:bench",
+        lambda c: (c.bench, c.serve), lambda r: (r.bench,), ("ensemble", "triton_models", "benchmarks"),
+    ),
+)  # fmt: skip
+
+STAGES: dict[str, Stage] = {stage.name: stage for stage in _STAGES}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One stage's JSON result, the seconds it took when it ran, and whether this run skipped it."""
+
+    result: dict[str, Any]
+    seconds: float
+    skipped: bool
+
+
+def run(config: PipelineConfig, folder: Run, terminal: Terminal, wanted: Sequence[str]) -> dict[str, Outcome]:
+    """Bring every stage in `wanted`, and what they need, up to date; return the outcomes in order.
+
+    The caller holds the folder's lock. A stage that fails leaves the earlier ones done, so that the next run resumes.
+    """
+    write_text(folder.config, dump(config))
+    records: dict[str, cache.Record] = {}
+    outcomes: dict[str, Outcome] = {}
+    for name in _order(wanted):
+        stage = STAGES[name]
+        key = _key(stage, config, records)
+        record = cache.read(folder.stages, name, folder.folder)
+        skipped = record is not None and record.key == key
+        if record is None or not skipped:
+            record = _work(stage, key, config, folder, terminal)
+        records[name] = record
+        outcomes[name] = Outcome(record.result, record.seconds, skipped)
+        note = "unchanged, skipped" if skipped else f"{record.seconds:.1f} s"
+        terminal.line(f"[bold]{name:<10}[/bold] {record.result.get('says', '')}  [dim]{note}[/dim]")
+    return outcomes
+
+
+def _order(wanted: Sequence[str]) -> list[str]:
+    """Return `wanted` and all they need, in the order of the table above (which is topological)."""
+    needed: set[str] = set()
+    open_names = list(wanted)
+    while open_names:
+        name = open_names.pop()
+        if name not in needed:
+            needed.add(name)
+            open_names += STAGES[name].needs
+    return [name for name in STAGES if name in needed]
+
+
+def _key(stage: Stage, config: PipelineConfig, records: dict[str, cache.Record]) -> str:
+    settings = [
+        part.model_dump(mode="json") if hasattr(part, "model_dump") else part for part in stage.settings(config)
+    ]
+    return cache.digest_of(
+        {
+            "stage": stage.name,
+            "settings": settings,
+            "code": cache.digest_code(*stage.packages),
+            "needs": {name: records[name].digest for name in stage.needs},
+            "reads": cache.digest_files(stage.reads(config)),
+        }
+    )
+
+
+def _work(stage: Stage, key: str, config: PipelineConfig, folder: Run, terminal: Terminal) -> cache.Record:
+    cache.forget(folder.stages, stage.name)
+    started = time.monotonic()
+    with terminal.stage(stage.name) as progress:
+        module, _, function = stage.work.partition(":")
+        work = getattr(importlib.import_module(module), function)
+        result = work(Context(config, folder, terminal, progress))
+    seconds = time.monotonic() - started
+    return cache.write(folder.stages, stage.name, key, stage.outputs(folder), folder.folder, result, seconds)

@@ -1,0 +1,133 @@
+"""The run folder: where every artifact of one pipeline lies."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from etl.atomic import remove_leftovers
+from etl.errors import ConfigError
+
+PARTS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The paths inside one run folder, so that no other module spells them."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        """The exact resolved configuration."""
+        return self.folder / "config.yaml"
+
+    @property
+    def raw(self) -> Path:
+        """Rows as the source gave them, and dataset.json."""
+        return self.folder / "data" / "raw"
+
+    @property
+    def clean(self) -> Path:
+        """Rows that passed validation."""
+        return self.folder / "data" / "clean"
+
+    @property
+    def validation(self) -> Path:
+        """The validation report."""
+        return self.folder / "data" / "validation.json"
+
+    @property
+    def quarantine(self) -> Path:
+        """Rows that were refused, with the reason."""
+        return self.folder / "data" / "quarantine.parquet"
+
+    @property
+    def split(self) -> Path:
+        """train, valid and test rows, still raw."""
+        return self.folder / "data" / "split"
+
+    @property
+    def profile(self) -> Path:
+        """What the data looks like, for the report."""
+        return self.folder / "data" / "profile.json"
+
+    @property
+    def graph(self) -> Path:
+        """The fitted FeatureGraph."""
+        return self.folder / "features" / "graph"
+
+    def features(self, part: str) -> Path:
+        """Transformed rows of train, valid or test, with their Merlin schema."""
+        return self.folder / "features" / part
+
+    @property
+    def features_summary(self) -> Path:
+        """Operators, columns and seconds of the feature stages."""
+        return self.folder / "features" / "features.json"
+
+    @property
+    def model(self) -> Path:
+        """SavedModel, history and training.json."""
+        return self.folder / "model"
+
+    @property
+    def evaluation(self) -> Path:
+        """metrics.json and the offline scores of the test rows."""
+        return self.folder / "evaluation"
+
+    @property
+    def onnx(self) -> Path:
+        """workflow.onnx and model.onnx."""
+        return self.folder / "onnx"
+
+    @property
+    def repository(self) -> Path:
+        """The Triton model repository."""
+        return self.folder / "repository"
+
+    @property
+    def parity(self) -> Path:
+        """Largest differences between served and offline scores."""
+        return self.folder / "parity.json"
+
+    @property
+    def bench(self) -> Path:
+        """Results of perf_analyzer."""
+        return self.folder / "bench" / "serving.json"
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.folder / "report.html"
+
+    @property
+    def summary(self) -> Path:
+        """The figures of the run."""
+        return self.folder / "summary.json"
+
+    @property
+    def stages(self) -> Path:
+        """One record per finished stage."""
+        return self.folder / ".stages"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder, and remove what a killed one left half-written."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(
+                    f"run folder {self.folder}",
+                    expected="no other mews command working in it",
+                    received="a lock held by one",
+                    hint="Wait for it, or choose another folder with --run.",
+                ) from None
+            for inner in (self.folder, self.folder / "data", self.folder / "features", self.folder / "bench"):
+                remove_leftovers(inner)
+            yield

@@ -1,0 +1,147 @@
+"""The options every command shares, and what happens when a command fails."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import inspect
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mews.console import Terminal
+from mews.run import Run
+
+if TYPE_CHECKING:
+    from mews.config import PipelineConfig
+    from mews.pipeline import Outcome
+
+INTERRUPTED = 130
+
+_ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="pipeline.yaml; defaults, or the run's own configuration, if absent."),
+]
+_RunOption = Annotated[Path, typer.Option("--run", "-r", help="Folder of artifacts.")]
+_SetOption = Annotated[
+    list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change one key, e.g. model.epochs=2.")
+]
+_JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of stdout.")]
+_QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
+_VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="More detail, and tracebacks.")]
+
+_SHARED = {
+    "config_file": (_ConfigOption, None),
+    "run_folder": (_RunOption, Path("runs/demo")),
+    "overrides": (_SetOption, None),
+    "as_json": (_JsonOption, False),
+    "quiet": (_QuietOption, False),
+    "verbose": (_VerboseOption, False),
+}
+
+
+@dataclass
+class Session:
+    """One command's view of the options: where it works, with which configuration, and how it talks."""
+
+    config_file: Path | None
+    run: Run
+    overrides: list[str]
+    terminal: Terminal
+
+    @functools.cached_property
+    def config(self) -> PipelineConfig:
+        """The resolved configuration: --config, else the run folder's own, else the defaults; then --set."""
+        from mews.config import load
+
+        path = self.config_file
+        if path is None and self.run.config.exists():
+            path = self.run.config
+        return load(path, self.overrides)
+
+    def bring(self, *stages: str) -> dict[str, Outcome]:
+        """Bring `stages`, and what they need, up to date in the run folder."""
+        from mews import pipeline
+
+        with self.run.locked():
+            return pipeline.run(self.config, self.run, self.terminal, stages)
+
+
+def command(function: Callable[..., Any]) -> Callable[..., None]:
+    """Give a command that takes a Session the shared options, and turn its errors into messages and exit codes.
+
+    The JSON-able value that the command returns becomes the last line of stdout under --json.
+    """
+    own = inspect.signature(function, eval_str=True)
+    kept = [parameter for name, parameter in own.parameters.items() if name != "session"]
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in _SHARED.items()
+    ]
+
+    @functools.wraps(function)
+    def wrapped(**given: Any) -> None:
+        options = {name: given.pop(name) for name in _SHARED}
+        terminal = Terminal(quiet=options["quiet"], verbose=options["verbose"], as_json=options["as_json"])
+        session = Session(options["config_file"], Run(options["run_folder"]), options["overrides"] or [], terminal)
+        code = _guarded(terminal, lambda: function(session, **given))
+        if code:
+            raise typer.Exit(code)
+
+    wrapped.__signature__ = own.replace(  # type: ignore[attr-defined]
+        parameters=[p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in kept] + shared, return_annotation=None
+    )
+    wrapped.__annotations__ = {p.name: p.annotation for p in (*kept, *shared)}
+    return wrapped
+
+
+def _guarded(terminal: Terminal, work: Callable[[], Any]) -> int:
+    """Run `work`; print its result or its error; return the exit code."""
+    from etl.errors import MewsError
+
+    try:
+        answer = work()
+    except MewsError as error:
+        return _failed(terminal, str(error), error.exit_code, type(error).__name__)
+    except KeyboardInterrupt:
+        return _failed(terminal, "interrupted; run the same command again to resume", INTERRUPTED, "Interrupted")
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return _failed(terminal, f"no space left on the device: {error.filename or error}", 1, "DiskFull")
+        return _unexpected(terminal, error)
+    except typer.Exit as ended:
+        return ended.exit_code
+    except Exception as error:  # the last door before the user: anything else is ours to report
+        return _unexpected(terminal, error)
+    if answer is not None:
+        terminal.result(answer)
+    return 0
+
+
+def _failed(terminal: Terminal, message: str, code: int, kind: str) -> int:
+    terminal.error(message)
+    if terminal.verbose:
+        terminal.error(traceback.format_exc())
+    terminal.result({"error": message, "kind": kind, "exit_code": code})
+    return code
+
+
+def _unexpected(terminal: Terminal, error: Exception) -> int:
+    hint = "" if terminal.verbose else " (the same command with -v shows where)"
+    return _failed(terminal, f"{type(error).__name__}: {error}{hint}", 1, type(error).__name__)
+
+
+def columns(rows: Sequence[Sequence[str]], *headers: str, title: str = "") -> Any:
+    """Return a table to print, its first column left and the others right aligned."""
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for number, header in enumerate(headers):
+        table.add_column(header, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,50 @@
+"""summary.json: the figures of a run. Other tools read it; its keys stay."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from typing import Any
+
+from mews.config import PipelineConfig
+from mews.pipeline import Outcome
+
+_PACKAGES = (
+    "nvtabular", "merlin-models", "tensorflow", "polars", "onnx", "onnxruntime", "tritonclient", "nvidia-pytriton",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Return the version of Mews and of every package a result depends on."""
+    from mews import __version__
+
+    return {"mews": __version__} | {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def summarise(
+    config: PipelineConfig, outcomes: Mapping[str, Outcome], peak_rss_mb: int, total_seconds: float
+) -> dict[str, Any]:
+    """Return the summary of a finished demo.
+
+    `seconds` holds what each stage took when it ran; `cached` names those that this run skipped; `seconds.total` is the
+    wall time of this run.
+    """
+    features, model = outcomes["transform"].result, outcomes["evaluate"].result
+    parity = outcomes["query"].result
+    return {
+        "data": {"rows": outcomes["data"].result["rows"], "source": config.data.source},
+        "features": {
+            "operators": features["operators"],
+            "columns": features["columns"],
+            "fit_seconds": round(outcomes["fit"].result["fit_seconds"], 3),
+            "transform_seconds": round(features["transform_seconds"], 3),
+        },
+        "model": {"name": config.model.name}
+        | {key: model[key] for key in ("auc", "auc_low", "auc_high", "auc_best", "logloss", "ece")},
+        "parity": {key: parity[key] for key in ("http_max_abs_diff", "grpc_max_abs_diff", "rows")},
+        "seconds": {name: round(outcome.seconds, 3) for name, outcome in outcomes.items()}
+        | {"total": round(total_seconds, 3)},
+        "cached": [name for name, outcome in outcomes.items() if outcome.skipped],
+        "peak_rss_mb": peak_rss_mb,
+        "versions": versions(),
+    }

@@ -1,0 +1,49 @@
+"""The parts of pipeline.yaml that training reads: model and evaluation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from etl.section import Section
+
+
+class ModelConfig(Section):
+    """Which model is trained, and how."""
+
+    name: Literal["dlrm", "dcn_v2"] = "dlrm"
+    """A model from training/models.py."""
+    embedding_dim: int = Field(default=16, ge=1)
+    """Size of every embedding vector (DLRM needs one size for all)."""
+    bottom: list[int] = Field(default_factory=lambda: [64, 16], min_length=1)
+    """DLRM: widths of the layers over continuous columns; the last must equal embedding_dim."""
+    top: list[int] = Field(default_factory=lambda: [64, 32], min_length=1)
+    """Widths of the layers before the output."""
+    cross_depth: int = Field(default=2, ge=1)
+    """DCN-v2: number of cross layers."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout in the top layers."""
+    l2: float = Field(default=1e-6, ge=0)
+    """L2 penalty on the embedding vectors of the batch."""
+    optimizer: Literal["lazy_adam", "adam", "adagrad", "sgd"] = "lazy_adam"
+    """lazy_adam touches only the embedding rows of the batch."""
+    learning_rate: float = Field(default=2e-3, gt=0)
+    """Learning rate."""
+    batch_size: int = Field(default=4096, ge=1)
+    """Rows of one training step."""
+    epochs: int = Field(default=5, ge=1)
+    """Largest number of passes over the training rows."""
+    patience: int = Field(default=1, ge=0)
+    """Epochs without a better validation loss before training stops; the best epoch is kept."""
+
+
+class EvaluateConfig(Section):
+    """How the model is judged."""
+
+    bootstrap: int = Field(default=200, ge=0)
+    """Resamples for the confidence intervals."""
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    """Width of the intervals."""
+    calibration_bins: int = Field(default=15, ge=2)
+    """Bins of equal count for the expected calibration error."""
