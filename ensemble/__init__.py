@@ -1,0 +1,50 @@
+"""Exports features and model as one Triton ensemble, runs Triton on it, and asks it.
+
+Names load their modules when used, so that a client does not pay for ONNX, nor an export for gRPC.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ensemble.client import Client, ModelMetadata
+    from ensemble.export import Exported
+    from ensemble.manifest import Manifest, Verification, verify
+    from ensemble.rows import read_rows
+    from ensemble.server import TritonServer
+    from ensemble.spec import RequestColumn, RequestSchema
+
+__all__ = [
+    "Client",
+    "Exported",
+    "Manifest",
+    "ModelMetadata",
+    "RequestColumn",
+    "RequestSchema",
+    "TritonServer",
+    "Verification",
+    "read_rows",
+    "verify",
+]
+
+_MODULES = {
+    "Client": "client",
+    "Exported": "export",
+    "Manifest": "manifest",
+    "ModelMetadata": "client",
+    "RequestColumn": "spec",
+    "RequestSchema": "spec",
+    "TritonServer": "server",
+    "Verification": "manifest",
+    "read_rows": "rows",
+    "verify": "manifest",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what `__all__` names on first use (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

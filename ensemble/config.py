@@ -44,7 +44,9 @@ class ServeConfig(Section):
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """0 chooses a free port."""
     triton_url: str | None = None
-    """host:port of a running server to use instead of the embedded one."""
+    """host:port of a running server's HTTP endpoint, to use instead of the embedded one."""
+    triton_grpc_url: str | None = None
+    """host:port of its gRPC endpoint; the port after triton_url's if absent, as in Triton's defaults."""
     start_timeout_seconds: float = Field(default=60, gt=0)
     """How long to wait for the server to be ready."""
     exit_timeout_seconds: int = Field(default=10, ge=0)

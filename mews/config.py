@@ -21,14 +21,16 @@ from training.config import EvaluateConfig, ModelConfig
 class BenchConfig(Section):
     """What perf_analyzer measures."""
 
-    concurrency: list[int] = Field(default=[1, 16], min_length=1)
+    concurrency: list[int] = Field(default=[1, 4, 16], min_length=1)
     """Clients that send at the same time."""
     batch: list[int] = Field(default=[1, 64], min_length=1)
     """Rows of one request."""
-    protocols: list[str] = Field(default=["grpc"], min_length=1)
+    protocols: list[str] = Field(default=["http"], min_length=1)
     """http, grpc or both."""
-    seconds: float = Field(default=1.0, gt=0)
-    """Length of one measurement window."""
+    seconds: float = Field(default=0.9, gt=0)
+    """Time for one load of one target."""
+    repeats: int = Field(default=1, ge=1)
+    """How often everything is measured; figures are medians."""
     stock: bool = True
     """Measure stock Merlin Systems' preprocessing as a baseline in the same run."""
 

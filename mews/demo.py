@@ -35,14 +35,9 @@ def demo(session: Session, data: Path | None) -> dict[str, Any]:
 
 def _overrides_for(data: Path) -> list[str]:
     """Say which source `data` is, as --set would."""
-    from etl.sources import default_split, detect
+    from etl.sources.registry import detect
 
-    source = detect(data)
-    return [
-        f"data.source={source}",
-        f"data.path={json.dumps(str(data.resolve()))}",
-        f"split.by={default_split(source)}",
-    ]
+    return [f"data.source={detect(data)}", f"data.path={json.dumps(str(data.resolve()))}"]
 
 
 def _closing_lines(session: Session, summary: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,21 +75,29 @@ def _guard(name: str, find: Callable[[], object], cost: str) -> Check:
 
 
 def _libpython() -> Check:
-    from ensemble.server import libpython
+    from ensemble.embedded import libpython
 
     return _guard("libpython", libpython, "Without it nothing can be served.")
 
 
 def _triton() -> Check:
-    from ensemble.server import tritonserver
+    from ensemble.embedded import find
 
-    return _guard("tritonserver", tritonserver, "Without it nothing can be served here; --triton-url still works.")
+    with tempfile.TemporaryDirectory() as folder:
+        return _guard(
+            "tritonserver",
+            lambda: find(Path(folder)).binary,
+            "Without it nothing can be served here; --triton-url still works.",
+        )
 
 
 def _perf_analyzer() -> Check:
-    from benchmarks.perf_analyzer import find
+    from benchmarks.perf_analyzer import PerfAnalyzer
 
-    return _guard("perf_analyzer", find, "Without it `mews bench` cannot measure.")
+    with tempfile.TemporaryDirectory() as folder:
+        return _guard(
+            "perf_analyzer", lambda: PerfAnalyzer.find(Path(folder)).program, "Without it `mews bench` cannot measure."
+        )
 
 
 def _shared_memory() -> Check:

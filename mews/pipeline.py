@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,11 +59,11 @@ _STAGES = (
     ),
     Stage(
         "validate", ("data",), "mews.stages.data:validate",
-        lambda c: (c.validation,), lambda r: (r.clean, r.validation, r.quarantine), ("etl",),
+        lambda c: (c.validation,), lambda r: (r.validated,), ("etl",),
     ),
     Stage(
         "split", ("validate",), "mews.stages.data:split",
-        lambda c: (c.seed, c.split, c.validation), lambda r: (r.split, r.profile), ("etl",),
+        lambda c: (c.seed, c.split, c.validation), lambda r: (r.split, r.split_checks, r.profile), ("etl",),
     ),
     Stage(
         "fit", ("split",), "mews.stages.features:fit",
@@ -84,7 +84,7 @@ _STAGES = (
     ),
     Stage(
         "export", ("evaluate", "fit"), "mews.stages.serving:export",
-        lambda c: (c.export,), lambda r: (r.onnx, r.repository), ("etl", "training", "ensemble"),
+        lambda c: (c.export,), lambda r: (r.onnx, r.repository, r.examples), ("etl", "training", "ensemble"),
     ),
     Stage(
         "query", ("export",), "mews.stages.serving:query",
@@ -108,8 +108,12 @@ class Outcome:
     skipped: bool
 
 
-def run(config: PipelineConfig, folder: Run, terminal: Terminal, wanted: Sequence[str]) -> dict[str, Outcome]:
+def run(
+    config: PipelineConfig, folder: Run, terminal: Terminal, wanted: Sequence[str], again: Collection[str] = ()
+) -> dict[str, Outcome]:
     """Bring every stage in `wanted`, and what they need, up to date; return the outcomes in order.
+
+    Those in `again` run even if nothing has changed.
 
     The caller holds the folder's lock. A stage that fails leaves the earlier ones done, so that the next run resumes.
     """
@@ -120,7 +124,7 @@ def run(config: PipelineConfig, folder: Run, terminal: Terminal, wanted: Sequenc
         stage = STAGES[name]
         key = _key(stage, config, records)
         record = cache.read(folder.stages, name, folder.folder)
-        skipped = record is not None and record.key == key
+        skipped = record is not None and record.key == key and name not in again
         if record is None or not skipped:
             record = _work(stage, key, config, folder, terminal)
         records[name] = record

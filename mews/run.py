@@ -31,24 +31,34 @@ class Run:
         return self.folder / "data" / "raw"
 
     @property
+    def validated(self) -> Path:
+        """The validation report, the rows that passed, and those that did not."""
+        return self.folder / "data" / "validated"
+
+    @property
     def clean(self) -> Path:
         """Rows that passed validation."""
-        return self.folder / "data" / "clean"
+        return self.validated / "clean"
 
     @property
     def validation(self) -> Path:
         """The validation report."""
-        return self.folder / "data" / "validation.json"
+        return self.validated / "validation.json"
 
     @property
     def quarantine(self) -> Path:
         """Rows that were refused, with the reason."""
-        return self.folder / "data" / "quarantine.parquet"
+        return self.validated / "quarantine.parquet"
 
     @property
     def split(self) -> Path:
         """train, valid and test rows, still raw."""
         return self.folder / "data" / "split"
+
+    @property
+    def split_checks(self) -> Path:
+        """What was found when the three parts were compared."""
+        return self.folder / "data" / "split_checks.json"
 
     @property
     def profile(self) -> Path:
@@ -88,6 +98,16 @@ class Run:
     def repository(self) -> Path:
         """The Triton model repository."""
         return self.folder / "repository"
+
+    @property
+    def examples(self) -> Path:
+        """A few held-out raw rows, to try `mews predict` with."""
+        return self.folder / "examples"
+
+    @property
+    def serving(self) -> Path:
+        """Where a running `mews serve` of this run listens."""
+        return self.folder / "serve.json"
 
     @property
     def parity(self) -> Path:

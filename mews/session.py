@@ -6,7 +6,7 @@ import errno
 import functools
 import inspect
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -63,12 +63,12 @@ class Session:
             path = self.run.config
         return load(path, self.overrides)
 
-    def bring(self, *stages: str) -> dict[str, Outcome]:
-        """Bring `stages`, and what they need, up to date in the run folder."""
+    def bring(self, *stages: str, again: Collection[str] = ()) -> dict[str, Outcome]:
+        """Bring `stages`, and what they need, up to date in the run folder; those in `again` run in any case."""
         from mews import pipeline
 
         with self.run.locked():
-            return pipeline.run(self.config, self.run, self.terminal, stages)
+            return pipeline.run(self.config, self.run, self.terminal, stages, again)
 
 
 def command(function: Callable[..., Any]) -> Callable[..., None]:

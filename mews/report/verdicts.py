@@ -1,0 +1,177 @@
+"""The figures at the top of the report, each with what was aimed at and whether it was reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mews.report import numbers
+from mews.report.data import Measured, ReportData, Serving, first, mapping
+from mews.report.figures import same_load, target_name
+from mews.report.numbers import number
+
+PARITY, AUC_GAP = 1e-5, 0.02
+FLOOR_RATIO, STOCK_LATENCY_RATIO, STOCK_THROUGHPUT_RATIO = 1.4, 20.0, 70.0
+
+
+@dataclass(frozen=True)
+class Card:
+    """A figure at the top of the page; `good` is None when there is nothing to judge."""
+
+    label: str
+    value: str
+    detail: str
+    good: bool | None = None
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Two measured targets compared, with the aim."""
+
+    label: str
+    value: str
+    aim: str
+    good: bool
+
+
+def cards(data: ReportData) -> list[Card]:
+    """All figures that the run has."""
+    makers: tuple[Callable[[ReportData], Card | None], ...] = (_rows, _auc, _parity, _latency, _throughput, _seconds)
+    return [card for make in makers if (card := make(data)) is not None]
+
+
+def ratios(serving: Serving) -> list[Ratio]:
+    """The served model against the floor and against stock preprocessing, from the same run."""
+    found = []
+    mine = _mine(serving)
+    single = {one.target: one.p50_us for one in same_load(serving, 1, 1)}
+    many = max(one.concurrency for one in serving.results)
+    busy = {one.target: one.requests_per_s for one in same_load(serving, many, 1)}
+    p50, rate = single.get(mine), busy.get(mine)
+    name = target_name(mine)
+    if p50 and (floor := single.get("identity")):
+        found.append(_ratio(f"p50 of {name} over the floor", p50 / floor, FLOOR_RATIO, at_most=True))
+    if p50 and (stock := single.get("stock")):
+        found.append(_ratio(f"p50 of stock preprocessing over {name}", stock / p50, STOCK_LATENCY_RATIO))
+    if rate and (stock := busy.get("stock")):
+        label = f"requests/s of {name} over stock, {many} clients"
+        found.append(_ratio(label, rate / stock, STOCK_THROUGHPUT_RATIO))
+    return found
+
+
+def best_auc(data: ReportData) -> float | None:
+    """The best reachable AUC, where it is known."""
+    model, facts = mapping(data.summary.get("model")), mapping(data.dataset.get("facts"))
+    return number(first(model, "auc_best") or first(data.metrics, "auc_best") or first(facts, "best_auc", "auc_best"))
+
+
+def _ratio(label: str, value: float, aim: float, *, at_most: bool = False) -> Ratio:
+    good = value <= aim if at_most else value >= aim
+    return Ratio(label, f"{numbers.significant(value)} ×", f"{'at most' if at_most else 'at least'} {aim:g} ×", good)
+
+
+def _mine(serving: Serving) -> str:
+    """The target that the cards speak of: the fused ensemble, else the chained one, else the first measured."""
+    targets = [one.target for one in serving.results]
+    return next((name for name in ("fused", "chained") if name in targets), targets[0])
+
+
+def _rows(data: ReportData) -> Card | None:
+    found = mapping(data.summary.get("data"))
+    rows = number(
+        first(found, "rows")
+        or first(data.validation, "rows")
+        or first(data.profile, "rows")
+        or data.dataset.get("rows")
+    )
+    source = str(first(found, "source") or data.dataset.get("name") or "")
+    if rows is None:
+        return None
+    refused = number(data.validation.get("quarantined"))
+    failed = [check.name for check in data.checks if check.status == "FAIL"]
+    verdict = f"{numbers.count(refused)} in quarantine" if refused else "no row refused" if refused == 0 else ""
+    return Card("Rows", numbers.count(rows), source, False if failed else None if refused else True, verdict)
+
+
+def _auc(data: ReportData) -> Card | None:
+    found = {**mapping(data.summary.get("model")), **data.metrics}
+    auc, low, high = (number(found.get(key)) for key in ("auc", "auc_low", "auc_high"))
+    if auc is None:
+        return None
+    detail = "" if low is None or high is None else f"{numbers.fixed(low)} to {numbers.fixed(high)}"
+    best = best_auc(data)
+    if best is None:
+        return Card("AUC", numbers.fixed(auc), detail)
+    gap = max(0.0, best - auc)
+    return Card(
+        "AUC",
+        numbers.fixed(auc),
+        detail,
+        gap <= AUC_GAP,
+        f"{numbers.fixed(gap)} below the best reachable, {numbers.fixed(best)}",
+    )
+
+
+def _parity(data: ReportData) -> Card | None:
+    http, grpc = (number(data.parity.get(f"{protocol}_max_abs_diff")) for protocol in ("http", "grpc"))
+    differences = [found for found in (http, grpc) if found is not None]
+    if not differences:
+        return None
+    rows = number(data.parity.get("rows"))
+    detail = f"over {numbers.count(rows)} rows" if rows else ""
+    worst = max(differences)
+    verdict = f"at most {numbers.significant(PARITY)}"
+    return Card(
+        "Served against offline",
+        numbers.significant(worst, 2),
+        f"largest difference {detail}".strip(),
+        worst <= PARITY,
+        verdict,
+    )
+
+
+def _latency(data: ReportData) -> Card | None:
+    if data.serving is None:
+        return None
+    mine = _mine(data.serving)
+    p50 = _of(same_load(data.serving, 1, 1), mine)
+    if p50 is None or p50.p50_us is None:
+        return None
+    compared = [ratio for ratio in ratios(data.serving) if ratio.label.startswith("p50 of") and "floor" in ratio.label]
+    verdict = f"{compared[0].value} the floor" if compared else ""
+    detail = f"{target_name(mine)}, one row; p99 {numbers.microseconds(p50.p99_us)}"
+    return Card(
+        "Median latency", numbers.microseconds(p50.p50_us), detail, compared[0].good if compared else None, verdict
+    )
+
+
+def _throughput(data: ReportData) -> Card | None:
+    if data.serving is None:
+        return None
+    mine = _mine(data.serving)
+    rows = [one for one in same_load(data.serving) if one.target == mine and one.rows_per_s]
+    if not rows:
+        return None
+    best = max(rows, key=lambda one: one.rows_per_s or 0.0)
+    detail = f"{target_name(mine)}, {best.concurrency} clients × {best.batch} rows"
+    compared = [ratio for ratio in ratios(data.serving) if ratio.label.startswith("requests/s")]
+    verdict = f"{compared[0].value} stock's single-row rate" if compared else ""
+    value = f"{numbers.compact(best.rows_per_s)}/s".replace("/s", " rows/s")
+    return Card("Throughput", value, detail, compared[0].good if compared else None, verdict)
+
+
+def _seconds(data: ReportData) -> Card | None:
+    if not data.seconds:
+        return None
+    reused = data.summary.get("cached")
+    total = sum(taken for name, taken in data.seconds.items() if name != "total")
+    if not reused:  # a run that skipped finished stages took less than the work that made it
+        total = data.seconds.get("total", total)
+    memory = number(data.summary.get("peak_rss_mb"))
+    detail = f"peak memory {numbers.size(memory * 1024 * 1024)}" if memory else f"{len(data.seconds)} stages"
+    return Card("Wall time", numbers.seconds(total), detail)
+
+
+def _of(rows: list[Measured], target: str) -> Measured | None:
+    return next((one for one in rows if one.target == target), None)

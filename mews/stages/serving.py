@@ -1,0 +1,187 @@
+"""The serving stages: export, query, bench."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from ensemble.config import ServeConfig
+from etl.atomic import atomic_folder, write_text
+from etl.errors import MewsError, ServerError
+from etl.graph import FeatureGraph
+from mews.pipeline import Context
+from mews.run import Run
+from mews.session import columns
+from mews.stages.features import part_files
+from mews.stages.model import headline
+
+Protocol = Literal["http", "grpc"]
+EXAMPLE_ROWS = 5
+TOLERANCE = 1e-5
+"""Largest allowed difference between a served and an offline score."""
+
+
+def export(context: Context) -> dict[str, Any]:
+    """Compile the features and the model to ONNX and write the next version of the ensemble."""
+    import onnx
+
+    from ensemble.export import export as run_export
+    from ensemble.spec import RequestSchema
+    from etl.compiler import to_onnx as features_to_onnx
+    from training.onnx import to_onnx as model_to_onnx
+
+    run, config = context.run, context.config
+    graph = serving_graph(run)
+    with atomic_folder(run.onnx) as folder:
+        onnx.save(features_to_onnx(graph, FeatureGraph.load(run.graph)), folder / "workflow.onnx")
+        model_to_onnx(run.model, folder / "model.onnx")
+    rows = held_out(run, graph).head(max(EXAMPLE_ROWS, config.export.warmup_rows)).collect()
+    with atomic_folder(run.examples) as folder:
+        rows.head(EXAMPLE_ROWS).write_json(folder / "rows.json")
+    metrics = headline(json.loads((run.evaluation / "metrics.json").read_text(encoding="utf-8")))
+    done = run_export(
+        run.onnx / "workflow.onnx",
+        run.onnx / "model.onnx",
+        run.repository,
+        config.export,
+        RequestSchema.from_columns(graph.inputs),
+        metrics,
+        rows,
+    )
+    kind = "fused" if config.export.fused else "chained"
+    says = f"{done.name} version {done.version}, {kind}: {', '.join(done.models)}"
+    return {
+        "name": done.name,
+        "version": done.version,
+        "models": list(done.models),
+        "fused": config.export.fused,
+        "says": says,
+    }
+
+
+def query(context: Context) -> dict[str, Any]:
+    """Send every held-out row through HTTP and gRPC, and compare with the offline scores."""
+    from ensemble.client import Client
+
+    run, config = context.run, context.config
+    rows = held_out(run, serving_graph(run)).collect()
+    offline = np.load(run.evaluation / "scores.npy", allow_pickle=False)
+    found: dict[str, Any] = {"rows": rows.height}
+    with server(run, config.serve, config.export.name) as urls:
+        for number, (protocol, url) in enumerate(urls.items()):
+            context.progress(f"{protocol} and compare", number, len(urls), "protocols")
+            with Client(url, config.export.name, protocol=protocol) as client:
+                served = client.predict(rows)
+            found[f"{protocol}_max_abs_diff"] = float(np.max(np.abs(served - offline))) if rows.height else 0.0
+    write_text(run.parity, json.dumps(found, indent=1))
+    largest = max(found["http_max_abs_diff"], found["grpc_max_abs_diff"])
+    if largest > TOLERANCE:
+        raise MewsError(
+            f"served and offline scores of {rows.height:,} rows",
+            expected=f"a difference of at most {TOLERANCE:g}",
+            received=f"{largest:.3g}",
+            hint=f"Both are kept: {run.parity} and {run.evaluation / 'scores.npy'}.",
+        )
+    return found | {"says": f"largest difference {largest:.1e} on {rows.height:,} rows over HTTP and gRPC"}
+
+
+def serving_graph(run: Run) -> FeatureGraph:
+    """Return the fitted graph without the label, which a request does not have."""
+    graph = FeatureGraph.load(run.graph)
+    targets = {column.name for column in graph.columns_tagged("target")}
+    return graph.remove_inputs([column.name for column in graph.inputs if column.name in targets])
+
+
+def held_out(run: Run, graph: FeatureGraph) -> pl.LazyFrame:
+    """Return the test rows as requests have them, in row order."""
+    return pl.scan_parquet(list(part_files(run, "test"))).select(column.name for column in graph.inputs)
+
+
+@contextlib.contextmanager
+def server(run: Run, config: ServeConfig, model: str) -> Iterator[dict[Protocol, str]]:
+    """Yield the addresses, by protocol, of a server that has `model`: the configured one or an embedded one."""
+    from ensemble.client import Client
+    from ensemble.server import TritonServer
+
+    if config.triton_url is None:
+        with TritonServer(run.repository, config, [model]) as triton:
+            yield {"http": triton.http_url, "grpc": triton.grpc_url}
+        return
+    with Client(config.triton_url, model) as client:
+        if not client.is_ready():
+            raise ServerError(
+                f"Triton at {config.triton_url}",
+                expected=f"a server with the model {model!r} ready",
+                received="none",
+                hint=f"Give it the model repository {run.repository}, and load {model!r}.",
+            )
+    yield {"http": config.triton_url, "grpc": config.triton_grpc_url or _next_port(config.triton_url)}
+
+
+def _next_port(url: str) -> str:
+    host, _, port = url.rpartition(":")
+    return f"{host}:{int(port) + 1}"
+
+
+def bench(context: Context) -> dict[str, Any]:
+    """Measure the ensemble, chained and fused, beside the floor and beside stock Merlin Systems."""
+    from benchmarks.serving import run as run_benchmark
+
+    run, config = context.run, context.config.bench
+    with tempfile.TemporaryDirectory(prefix="mews-exports-") as folder:
+        exports = [_variant(context, Path(folder), fused) for fused in (True, False)]
+        report = run_benchmark(
+            exports,
+            part_files(run, "test")[0],
+            run.bench,
+            graph=serving_graph(run) if config.stock else None,
+            protocols=config.protocols,
+            concurrencies=config.concurrency,
+            batches=config.batch,
+            seconds=config.seconds,
+            repeats=config.repeats,
+            progress=context.progress,
+        )
+    found = report.to_json()
+    measured = next(iter(report.ratios.values()), {})
+    says = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in measured.items() if value is not None)
+    return {key: found[key] for key in ("results", "ratios", "goals", "machine")} | {"says": says}
+
+
+def bench_table(result: Mapping[str, Any]) -> Any:
+    """Return what perf_analyzer measured, to print."""
+    rows = [
+        [
+            found["target"],
+            found["protocol"],
+            *(f"{found[key]:,}" for key in ("concurrency", "batch")),
+            *(f"{found[key] / 1000:.2f}" for key in ("p50_us", "p90_us", "p99_us")),
+            f"{found['requests_per_s']:,.0f}",
+            f"{found['rows_per_s']:,.0f}",
+            str(found["errors"]),
+        ]
+        for found in result["results"]
+    ]
+    headers = ("target", "protocol", "clients", "rows", "p50 ms", "p90 ms", "p99 ms", "requests/s", "rows/s", "errors")
+    return columns(rows, *headers)
+
+
+def _variant(context: Context, repository: Path, fused: bool) -> Path:
+    """Export what was exported once more, into a folder of its own: chained and fused are both measured."""
+    from ensemble.export import export as run_export
+    from ensemble.spec import RequestSchema
+
+    run, graph = context.run, serving_graph(context.run)
+    config = context.config.export.model_copy(update={"fused": fused})
+    rows = held_out(run, graph).head(max(EXAMPLE_ROWS, config.warmup_rows)).collect()
+    request = RequestSchema.from_columns(graph.inputs)
+    target = repository / ("fused" if fused else "chained")
+    done = run_export(run.onnx / "workflow.onnx", run.onnx / "model.onnx", target, config, request, {}, rows)
+    return done.folder
