@@ -1,0 +1,15 @@
+"""Rename and the operators that add tags and properties: values stay as they are."""
+
+from __future__ import annotations
+
+from etl.compiler.expr import Expr
+from etl.compiler.lowering import RULES, per_column
+from etl.graph import OpNode
+
+
+@RULES.register("Rename", "AddMetadata", "AddTags", "AddProperties")
+@RULES.register("TagAsUserID", "TagAsItemID", "TagAsUserFeatures", "TagAsItemFeatures")
+@per_column
+def keep(node: OpNode, column: str, x: Expr) -> Expr:
+    """The column as it is, under the output's name."""
+    return x

@@ -1,0 +1,1 @@
+"""What the primitives become: one module per target, each with RULES and compile(graph)."""

@@ -1,0 +1,99 @@
+"""Primitives -> an ONNX graph, for serving.
+
+Every scalar column is [batch, 1]. A list column `x` is two inputs: `x` [batch, L], with anything in the padding, and
+`x__length` int32 [batch, 1]; a list of fixed length is one tensor [batch, N]. L may be 0, and so may batch. Nulls are
+sent as etl/dtypes.py says. An output is named as its feature, or `<feature>__out` where an input has that name;
+the model's metadata tells (`feature_tensors`), and holds the graph's fingerprint.
+"""
+
+from __future__ import annotations
+
+import json
+
+import onnx
+from onnx import helper
+
+from etl.compiler import expr as e
+from etl.compiler.lowering import lower, problem_of
+from etl.compiler.targets.onnx_builder import Builder
+from etl.compiler.targets.onnx_rules import RULES
+from etl.compiler.targets.onnx_value import LENGTH, Value, cast
+from etl.dtypes import dtype as dtype_named
+from etl.errors import CompileError, Problem
+from etl.graph import INPUT, Column, FeatureGraph, OpNode, Ref
+
+_LARGEST = 2**31 - 2**16
+"""A protobuf message must stay below 2 GiB."""
+
+
+def compile(graph: FeatureGraph, whole: FeatureGraph | None = None) -> onnx.ModelProto:
+    """Return the model of a fitted graph; CompileError with every problem.
+
+    `whole` is the graph that `graph` is a part of (`remove_inputs`), if any: the model carries its fingerprint, which
+    is the one that the training data has.
+    """
+    lowered, problems = lower(graph, graph.outputs, "onnx")
+    inputs = [info for column in graph.inputs for info in _input_infos(column)]
+    tensors = _tensor_names(graph, {info.name for info in inputs})
+    builder = Builder([*(info.name for info in inputs), *tensors.values()])
+    memo: dict[e.Expr, Value] = {}
+    outputs = []
+    for ref in graph.outputs:
+        if ref not in lowered:
+            continue
+        try:
+            value = _spell(lowered[ref], memo, builder)
+            outputs.append(_output(lowered[ref], value, tensors[ref.column], builder))
+        except e.Refusal as refusal:
+            problems.append(_problem(graph, ref, refusal))
+    if problems:
+        raise CompileError(problems)
+    metadata = {"mews.fingerprint": (whole or graph).fingerprint, "mews.features": json.dumps(tensors)}
+    model = builder.model(inputs, outputs, metadata)
+    if model.ByteSize() > _LARGEST:
+        raise CompileError([Problem("graph", (), "onnx", "it is larger than 2 GiB.", "Give Categorify a max_size.")])
+    return model
+
+
+def feature_tensors(model: onnx.ModelProto) -> dict[str, str]:
+    """Return the name of each feature's output tensor in a model made by `compile`."""
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    found: dict[str, str] = json.loads(metadata["mews.features"])
+    return found
+
+
+def _tensor_names(graph: FeatureGraph, taken: set[str]) -> dict[str, str]:
+    """Return a tensor name for each feature: its own, unless an input of the graph has it (names are unique there)."""
+    return {ref.column: f"{ref.column}__out" if ref.column in taken else ref.column for ref in graph.outputs}
+
+
+def _input_infos(column: Column) -> list[onnx.ValueInfoProto]:
+    kind = dtype_named(column.dtype).onnx
+    if not column.is_list:
+        return [helper.make_tensor_value_info(column.name, kind, ["batch", 1])]
+    if column.length is not None:
+        return [helper.make_tensor_value_info(column.name, kind, ["batch", column.length])]
+    width = helper.make_tensor_value_info(column.name, kind, ["batch", f"{column.name}__width"])
+    lengths = helper.make_tensor_value_info(column.name + LENGTH, onnx.TensorProto.INT32, ["batch", 1])
+    return [width, lengths]
+
+
+def _output(expr: e.Expr, value: Value, name: str, builder: Builder) -> tuple[str, onnx.ValueInfoProto]:
+    if value.lengths is not None:
+        raise e.Refusal("a ragged list cannot be an output tensor.", "End it with ListSlice(..., pad=True).")
+    value = cast(builder, value, expr.type.dtype)
+    width = expr.type.length if expr.type.is_list else 1
+    return value.name, helper.make_tensor_value_info(name, dtype_named(expr.type.dtype).onnx, ["batch", width])
+
+
+def _problem(graph: FeatureGraph, ref: Ref, refusal: e.Refusal) -> Problem:
+    node = next((node for node in graph.nodes if node.id == ref.node), OpNode(INPUT, "output", (), ()))
+    refusal.columns = refusal.columns or (ref.column,)
+    return problem_of(node, refusal, "onnx")
+
+
+def _spell(expr: e.Expr, memo: dict[e.Expr, Value], builder: Builder) -> Value:
+    if expr not in memo:
+        parts = [_spell(part, memo, builder) for part in expr.parts]
+        memo[expr] = RULES[type(expr)](builder, expr, *parts)
+    return memo[expr]

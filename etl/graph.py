@@ -1,0 +1,290 @@
+"""FeatureGraph: an NVTabular workflow as plain data, and its folder on disk.
+
+A graph is a list of operators in the order they run. Every operator names the columns it reads as `Ref(node, column)`:
+the node that made the column, and the column's name there. Raw request columns come from the node "input". So the same
+name may be used many times along a chain (`price >> FillMissing() >> LogOp()`), as in NVTabular; nothing is ambiguous.
+
+`OpNode.params` holds the arguments of NVTabular's constructor as JSON values. One key is ours: Categorify's `groups`,
+lists of column names that share a vocabulary (joint) or are encoded together (combo); absent when there is none.
+
+`OpNode.state` holds one Polars table per key:
+    Categorify        <vocabulary>  value, count    in code order: code = row + 2 + buckets; see `vocabulary_of`
+    Normalize         moments       column, count, mean, std (ddof 1)
+    NormalizeMinMax   ranges        column, min, max
+
+On disk: `graph.json` (format, version, inputs, nodes, outputs, fingerprint) and `state/<node>.<n>.parquet`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from etl.dtypes import DTYPES
+from etl.errors import ConfigError
+
+INPUT = "input"
+STATEFUL = frozenset({"Categorify", "Normalize", "NormalizeMinMax"})
+"""Operators that must be fitted; etl/fit.py has one rule for each."""
+
+PASS_THROUGH = frozenset(
+    {"Rename", "ListSlice", "AddMetadata", "AddTags", "AddProperties"}
+    | {"TagAsUserID", "TagAsItemID", "TagAsUserFeatures", "TagAsItemFeatures"}
+)
+"""Operators that keep values as they are, so that a categorical column keeps its cardinality."""
+
+_NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, the name of its type in etl/dtypes.py, and what Merlin's schema knows of it.
+
+    `length` is the fixed length of a list, None for a ragged one. `cardinality` is the number of codes of a categorical
+    column (the largest code + 1), None otherwise.
+    """
+
+    name: str
+    dtype: str
+    is_list: bool = False
+    length: int | None = None
+    tags: tuple[str, ...] = ()
+    cardinality: int | None = None
+
+
+@dataclass(frozen=True, order=True)
+class Ref:
+    """The column called `column` as the node `node` made it."""
+
+    node: str
+    column: str
+
+
+@dataclass(frozen=True, eq=False)
+class OpNode:
+    """One operator: `op` is NVTabular's class name, `params` its arguments as JSON values.
+
+    `state` holds what fit found (tables by key), None before fit and for operators that need none.
+    """
+
+    id: str
+    op: str
+    inputs: tuple[Ref, ...]
+    outputs: tuple[Column, ...]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    state: Mapping[str, pl.DataFrame] | None = None
+
+    @property
+    def is_fitted(self) -> bool:
+        """True when the operator has its state or needs none."""
+        return self.op not in STATEFUL or self.state is not None
+
+    def sources(self, output: str) -> tuple[Ref, ...]:
+        """Return the inputs that the output column `output` is made from."""
+        position = [column.name for column in self.outputs].index(output)
+        if self.op == "Categorify" and self.params.get("encode_type", "joint") == "combo":
+            parts = next((group for group in groups_of(self) if "_".join(group) == output), [output])
+            return tuple(ref for ref in self.inputs if ref.column in parts)
+        if self.op == "FillMissing":
+            return tuple(ref for ref in self.inputs if output in (ref.column, f"{ref.column}_filled"))
+        return (self.inputs[position],) if len(self.inputs) == len(self.outputs) else self.inputs
+
+
+def groups_of(node: OpNode) -> list[list[str]]:
+    """Return a Categorify's groups of columns that share a vocabulary."""
+    return [list(group) for group in node.params.get("groups") or ()]
+
+
+def vocabulary_of(node: OpNode, column: str) -> str:
+    """Return the key, in a Categorify's state, of the vocabulary that encodes `column`."""
+    return next(("_".join(group) for group in groups_of(node) if column in group), column)
+
+
+def option_of(node: OpNode, name: str, *keys: str) -> int:
+    """Return a Categorify option that is a number, or a dict by name (the first of `keys` in it counts); 0 if unset."""
+    value = node.params.get(name)
+    if isinstance(value, Mapping):
+        value = next((value[key] for key in keys if key in value), None)
+    return int(value or 0)
+
+
+def buckets_of(node: OpNode, column: str) -> int:
+    """Return how many codes a Categorify keeps for the unknown values of `column`; 1 unless num_buckets says more."""
+    return max(1, option_of(node, "num_buckets", vocabulary_of(node, column), column))
+
+
+def cardinality_of(node: OpNode, column: str) -> int | None:
+    """Return how many codes the output `column` has, None if unknown: before fit, or not categorical."""
+    if node.op == "Categorify":
+        table = (node.state or {}).get(vocabulary_of(node, column))
+        return None if table is None else table.height + 2 + buckets_of(node, column)
+    if node.op == "Bucketize":
+        boundaries = node.params["boundaries"]
+        return len(boundaries[column] if isinstance(boundaries, Mapping) else boundaries) + 1
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureGraph:
+    """Operators in the order they run, from raw columns to features; see the module's docstring.
+
+    Raises ConfigError when a reference points nowhere or forward, or a name is used twice. Two graphs are equal when
+    their fingerprints are.
+    """
+
+    inputs: tuple[Column, ...]
+    nodes: tuple[OpNode, ...]
+    outputs: tuple[Ref, ...]
+
+    def __post_init__(self) -> None:
+        known = {Ref(INPUT, column.name) for column in self.inputs}
+        _refuse_repeated("input column", (column.name for column in self.inputs))
+        _refuse_repeated("node", (INPUT, *(node.id for node in self.nodes)))
+        _refuse_repeated("output column", (ref.column for ref in self.outputs))
+        for node in self.nodes:
+            if not _NODE_ID.fullmatch(node.id):
+                raise ConfigError("node id", expected="letters, digits, _ and -", received=repr(node.id))
+            _refuse_unknown(node.inputs, known, f"{node.op} {node.id}")
+            _refuse_repeated(f"output column of {node.id}", (column.name for column in node.outputs))
+            known |= {Ref(node.id, column.name) for column in node.outputs}
+        _refuse_unknown(self.outputs, known, "graph outputs")
+        for column in (*self.inputs, *(column for node in self.nodes for column in node.outputs)):
+            if column.dtype not in DTYPES:
+                raise ConfigError(f"column {column.name!r}", expected=", ".join(DTYPES), received=column.dtype)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FeatureGraph) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    @cached_property
+    def columns(self) -> dict[Ref, Column]:
+        """Every column by its Ref, cardinalities filled in from the state and carried along the chain."""
+        found = {Ref(INPUT, column.name): column for column in self.inputs}
+        for node in self.nodes:
+            for column in node.outputs:
+                codes = cardinality_of(node, column.name)
+                if codes is None and node.op in PASS_THROUGH:
+                    codes = found[node.sources(column.name)[0]].cardinality
+                found[Ref(node.id, column.name)] = replace(column, cardinality=codes)
+        return found
+
+    @property
+    def output_columns(self) -> tuple[Column, ...]:
+        """The feature columns in order, with tags, list lengths and (once fitted) cardinalities."""
+        return tuple(self.columns[ref] for ref in self.outputs)
+
+    def columns_tagged(self, *tags: str) -> tuple[Column, ...]:
+        """Return the feature columns that carry all of `tags`."""
+        return tuple(column for column in self.output_columns if set(tags) <= set(column.tags))
+
+    @property
+    def is_fitted(self) -> bool:
+        """True when every operator has its state or needs none."""
+        return all(node.is_fitted for node in self.nodes)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sha256 (hex) over the graph and its state; equal on every machine and in every session."""
+        text = json.dumps(describe(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def with_state(self, states: Mapping[str, Mapping[str, pl.DataFrame]]) -> FeatureGraph:
+        """Return the graph with `states` (tables by key, by node id) in place of what those nodes had."""
+        nodes = (replace(node, state=dict(states[node.id])) if node.id in states else node for node in self.nodes)
+        return replace(self, nodes=tuple(nodes))
+
+    def remove_inputs(self, names: Collection[str]) -> FeatureGraph:
+        """Return the graph without the raw columns `names` and without every column made from them."""
+        _refuse_unknown((Ref(INPUT, name) for name in names), self.columns, "columns to remove")
+        gone = {Ref(INPUT, name) for name in names}
+        nodes = []
+        for node in self.nodes:
+            kept = tuple(column for column in node.outputs if not gone & set(node.sources(column.name)))
+            gone |= {Ref(node.id, column.name) for column in node.outputs if column not in kept}
+            if kept:
+                nodes.append(_without(node, gone, kept))
+        inputs = tuple(column for column in self.inputs if column.name not in names)
+        return FeatureGraph(inputs, tuple(nodes), tuple(ref for ref in self.outputs if ref not in gone))
+
+    def save(self, folder: Path) -> None:
+        """Write the graph to `folder` (replaced as a whole, atomically)."""
+        from etl.graph_folder import save
+
+        save(self, folder)
+
+    @staticmethod
+    def load(folder: Path) -> FeatureGraph:
+        """Read the graph in `folder`; ArtifactError if a file is missing, changed, truncated or not ours."""
+        from etl.graph_folder import load
+
+        return load(folder)
+
+
+def describe(graph: FeatureGraph) -> dict[str, Any]:
+    """Return the graph as JSON values, each state table as the digest of its content."""
+    return {
+        "inputs": [asdict(column) for column in graph.inputs],
+        "nodes": [
+            {
+                "id": node.id,
+                "op": node.op,
+                "inputs": [[ref.node, ref.column] for ref in node.inputs],
+                "outputs": [asdict(replace(column, cardinality=None)) for column in node.outputs],
+                "params": dict(node.params),
+                "state": None if node.state is None else {key: digest(table) for key, table in node.state.items()},
+            }
+            for node in graph.nodes
+        ],
+        "outputs": [[ref.node, ref.column] for ref in graph.outputs],
+    }
+
+
+def digest(table: pl.DataFrame) -> str:
+    """Sha256 (hex) over names, types and values of a state table, independent of chunks and file encodings."""
+    found = hashlib.sha256()
+    for series in table:
+        found.update(f"{series.name}\0{series.dtype}\0{series.len()}\0".encode("utf-8", "surrogatepass"))
+        found.update(series.is_null().to_numpy().tobytes())
+        if series.dtype == pl.String:
+            found.update(series.str.len_bytes().fill_null(0).cast(pl.UInt64).to_numpy().tobytes())
+            found.update((series.str.join("").item() or "").encode())
+        else:
+            found.update(series.fill_null(strategy="zero").to_numpy().tobytes())
+    return found.hexdigest()
+
+
+def _without(node: OpNode, gone: set[Ref], kept: tuple[Column, ...]) -> OpNode:
+    """Return `node` with the outputs `kept` only, and without inputs and state that nothing needs any more."""
+    state = node.state
+    if state is not None and node.op == "Categorify":
+        used = {vocabulary_of(node, column.name) for column in kept}
+        state = {key: table for key, table in state.items() if key in used}
+    elif state is not None:
+        names = [column.name for column in kept]
+        state = {k: t.filter(pl.col("column").is_in(names)) if "column" in t.columns else t for k, t in state.items()}
+    return replace(node, inputs=tuple(ref for ref in node.inputs if ref not in gone), outputs=kept, state=state)
+
+
+def _refuse_repeated(what: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ConfigError(f"{what} {name!r}", expected="one of that name", received="two")
+        seen.add(name)
+
+
+def _refuse_unknown(refs: Iterable[Ref], known: Collection[Ref], where: str) -> None:
+    for ref in refs:
+        if ref not in known:
+            listed = ", ".join(sorted({found.column for found in known})) or "none"
+            raise ConfigError(f"{where}: column {ref.column!r} of {ref.node!r}", expected=f"one of: {listed}")

@@ -1,0 +1,12 @@
+"""How libraries report progress: they call, the front door shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Progress = Callable[[str, int, int | None, str], None]
+"""Called with what is being done, how much is done, how much there is (None when unknown), and the unit ("rows")."""
+
+
+def silent(what: str, done: int, total: int | None, unit: str) -> None:
+    """Report nothing; the default of every function that takes a Progress."""

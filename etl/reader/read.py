@@ -1,0 +1,182 @@
+"""nvtabular.Workflow to FeatureGraph.
+
+NVTabular resolves names, tags and wildcards, and computes every node's schema, from the input schema alone. What is
+left to do here is to follow each column through the plumbing (selections, `+`, `-`, `[]`, groups, subgraphs) to the
+operator that made it.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from etl.errors import CompileError, ConfigError, Problem, SchemaError
+from etl.graph import INPUT, Column, FeatureGraph, OpNode, Ref
+from etl.reader import door
+from etl.reader.columns import from_merlin, to_merlin
+from etl.reader.operators import RULES, operator_name
+
+_PLUMBING = frozenset({"SelectionOp", "ConcatColumns", "SubsetColumns", "SubtractionOp", "GroupingOp"})
+_INSTEAD = f"Use {', '.join(sorted(RULES))}, or compute the column before the features."
+
+Made = dict[str, Ref]
+"""The columns of one Merlin node in order: name to the operator that made it."""
+
+
+def read(workflow: Any, inputs: Sequence[Column]) -> FeatureGraph:
+    """Return an nvtabular.Workflow as a FeatureGraph, with its statistics if it is fitted; the workflow is not changed.
+
+    `inputs` are the raw columns of the data; the graph keeps those that the workflow uses, in this order.
+    Raises ConfigError for what is not a workflow or what NVTabular refuses, SchemaError for columns that `inputs`
+    lacks, CompileError with every operator that a graph cannot hold.
+    """
+    nvtabular = door.nvtabular()
+    if not isinstance(workflow, nvtabular.Workflow):
+        raise ConfigError("features", expected="an nvtabular.Workflow", received=type(workflow).__name__)
+    known = {column.name: column for column in inputs}
+    if workflow.output_schema is not None:
+        # Columns that remove_inputs took out must not come back.
+        known = {name: column for name, column in known.items() if name in workflow.input_schema.column_names}
+    output = copy.deepcopy(workflow.output_node)
+    merlin_nodes = list(_walk(output))
+    _refuse_missing(merlin_nodes, {column.name for column in inputs})
+    _compute_schemas(nvtabular, output, merlin_nodes, known)
+    reading = _Reading(known)
+    made = reading.columns_of(output)
+    if reading.problems:
+        raise CompileError(reading.problems)
+    used = {
+        ref.column for ref in (*made.values(), *(r for node in reading.nodes for r in node.inputs)) if ref.node == INPUT
+    }
+    kept = tuple(column for name, column in known.items() if name in used)
+    outputs = tuple(Ref(ref.node, name if ref.node == INPUT else ref.column) for name, ref in made.items())
+    return FeatureGraph(kept, tuple(reading.nodes), outputs)
+
+
+def _walk(node: Any, seen: set[int] | None = None) -> Iterator[Any]:
+    """Yield every Merlin node that `node` needs, subgraphs included, each once."""
+    seen = set() if seen is None else seen
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    for upstream in node.parents_with_dependencies:
+        yield from _walk(upstream, seen)
+    if node.op.is_subgraph:
+        yield from _walk(node.op.graph.output_node, seen)
+    yield node
+
+
+def _refuse_missing(merlin_nodes: list[Any], names: set[str]) -> None:
+    """Raise SchemaError for raw columns that are selected but not there; NVTabular would name one of them at most."""
+    made_upstream = {id(node) for node in merlin_nodes if node.parents_with_dependencies}
+    wanted = {
+        name: None
+        for node in merlin_nodes
+        if type(node.op).__name__ == "SelectionOp" and id(node) not in made_upstream
+        for name in (node.selector or node.op.selector).names
+    }
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        close = [match for name in missing for match in get_close_matches(name, names, 1)]
+        hint = f"Did you mean {', '.join(close)}?" if close else ""
+        listed = ", ".join(sorted(names)) or "none"
+        raise SchemaError(f"the workflow's columns {', '.join(missing)}", expected=f"some of: {listed}", hint=hint)
+
+
+def _compute_schemas(nvtabular: Any, output: Any, merlin_nodes: list[Any], known: dict[str, Column]) -> None:
+    root = to_merlin(known.values())
+    try:
+        with door.quiet():
+            for node in merlin_nodes:
+                if node.op.is_subgraph:
+                    node.op.graph.construct_schema(root)
+            nvtabular.Workflow(output).fit_schema(root)
+    except Exception as error:
+        unknown = [node for node in merlin_nodes if not _is_known(node.op)]
+        if unknown:
+            raise CompileError([_problem(node) for node in unknown]) from error
+        raise ConfigError(f"NVTabular refuses the workflow: {error}") from error
+
+
+def _is_known(op: Any) -> bool:
+    name = operator_name(op)
+    return name in RULES or name in _PLUMBING or op.is_subgraph
+
+
+def _problem(node: Any, reason: str = "") -> Problem:
+    names = () if node.input_schema is None else tuple(node.input_schema.column_names)
+    reason = reason or "the operator is not known."
+    return Problem(operator_name(node.op), names, "feature graph", reason, _INSTEAD)
+
+
+class _Reading:
+    """Collects operators and problems while columns are followed from the output to the inputs."""
+
+    def __init__(self, inputs: dict[str, Column]) -> None:
+        self.nodes: list[OpNode] = []
+        self.problems: list[Problem] = []
+        self._columns = {Ref(INPUT, name): column for name, column in inputs.items()}
+        self._numbers: Counter[str] = Counter()
+        self._done: dict[int, Made] = {}
+        self._root: Made = {name: Ref(INPUT, name) for name in inputs}
+
+    def columns_of(self, node: Any) -> Made:
+        """Return what the Merlin node makes, reading everything above it first."""
+        if id(node) not in self._done:
+            # As NVTabular does: a later parent's column replaces an earlier one's of the same name.
+            above: Made = {}
+            for upstream in node.parents_with_dependencies:
+                above.update(self.columns_of(upstream))
+            self._done[id(node)] = self._make(node, {**self._root, **above})
+        return self._done[id(node)]
+
+    def _make(self, node: Any, above: Made) -> Made:
+        names = node.output_schema.column_names
+        if type(node.op).__name__ in _PLUMBING:
+            return {name: above[name] for name in names}
+        if node.op.is_subgraph:
+            return self._subgraph(node, above)
+        reason = (
+            RULES[operator_name(node.op)].reason(node.op)
+            if operator_name(node.op) in RULES
+            else "the operator is not known."
+        )
+        if reason:
+            self.problems.append(_problem(node, reason))
+            return {name: Ref(INPUT, name) for name in names}
+        return self._operator(node, above)
+
+    def _subgraph(self, node: Any, above: Made) -> Made:
+        if node.op.loop_until is not None:
+            self.problems.append(_problem(node, "loop_until repeats a graph as often as the data asks for."))
+        outer, self._root = self._root, above
+        try:
+            return self.columns_of(node.op.graph.output_node)
+        finally:
+            self._root = outer
+
+    def _operator(self, node: Any, above: Made) -> Made:
+        op, selector = node.op, node.input_columns.resolve(node.input_schema)
+        name, rule = operator_name(op), RULES[operator_name(op)]
+        outputs = tuple(from_merlin(node.output_schema[output]) for output in op.column_mapping(selector))
+        inputs = tuple(above[column] for column in selector.names)
+        read = OpNode(self._id(name), name, inputs, outputs, rule.params(op, selector))
+        unknown = [column.name for column in outputs if column.dtype == "unknown"]
+        if unknown:
+            self.problems.append(_problem(node, f"columns of an unknown type: {', '.join(unknown)}."))
+        elif rule.state is not None and op.fitted:
+            dtypes = {column: self._columns[ref].dtype for column, ref in zip(selector.names, inputs, strict=True)}
+            read = OpNode(read.id, name, inputs, outputs, read.params, rule.state(op, read, dtypes))
+        self.nodes.append(read)
+        made = {column.name: Ref(read.id, column.name) for column in outputs}
+        self._columns |= {Ref(read.id, column.name): column for column in outputs}
+        return made
+
+    def _id(self, name: str) -> str:
+        snake = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+        self._numbers[snake] += 1
+        return f"{snake}_{self._numbers[snake]}"
