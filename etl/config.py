@@ -34,13 +34,13 @@ class DataConfig(Section):
     """`table` reads any CSV or Parquet described by `columns`; the others know their own columns."""
     path: Path | None = None
     """A file or folder; needed by every source but `generated`."""
-    rows: int = Field(default=400_000, ge=1)
+    rows: int = Field(default=800_000, ge=1)
     """Rows to generate; for the other sources, see `limit`."""
     limit: int | None = Field(default=None, ge=1)
     """Read at most so many rows of the source."""
-    users: int = Field(default=20_000, ge=1)
+    users: int = Field(default=5_000, ge=1)
     """Users in generated data."""
-    items: int = Field(default=5_000, ge=1)
+    items: int = Field(default=1_000, ge=1)
     """Items in generated data."""
     negatives: int = Field(default=3, ge=0)
     """Sampled non-purchases per purchase (online-retail)."""

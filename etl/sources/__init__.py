@@ -1,0 +1,1 @@
+"""Where rows come from: sources, validation, splits and a profile of what is there."""
