@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def _write_csv(scored: pl.DataFrame, target: Path) -> None:
     scored.with_columns(joined).write_csv(target)
 
 
-_WRITERS = {
+_WRITERS: dict[str, Callable[[pl.DataFrame, Path], None]] = {
     ".csv": _write_csv,
     ".json": lambda scored, target: scored.write_json(target),
     ".parquet": lambda scored, target: scored.write_parquet(target),

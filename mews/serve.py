@@ -24,7 +24,7 @@ def serve(session: Session, given: dict[str, Any], triton_url: str | None) -> di
         external = config.serve.model_copy(update={"triton_url": triton_url or config.serve.triton_url})
         with server(run, external, name) as found:
             session.terminal.line(f"{name} is ready at {found['http']}")
-            return dict(found)
+            return {"http": found["http"], "grpc": found["grpc"]}
     version = _newest(run.repository, name)
     ports = {key: getattr(config.serve, key) or port for key, port in _DEFAULT_PORTS.items()}
     settings = config.serve.model_copy(update=ports | given)
