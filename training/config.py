@@ -24,18 +24,22 @@ class ModelConfig(Section):
     """DCN-v2: number of cross layers."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout in the top layers."""
-    l2: float = Field(default=1e-6, ge=0)
-    """L2 penalty on the embedding vectors of the batch."""
+    l2: float = Field(default=20.0, ge=0)
+    """Gaussian prior on embedding vectors: in an epoch each costs l2 x its squared length (summed log loss), so that
+    codes seen seldom stay near zero."""
+    id_dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Share of the training rows in which the vectors of user and item ids count as zeros: the model then learns more
+    than the ids by heart, and copes with unknown ones."""
     optimizer: Literal["lazy_adam", "adam", "adagrad", "sgd"] = "lazy_adam"
     """lazy_adam touches only the embedding rows of the batch."""
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0)
     """Learning rate."""
-    batch_size: int = Field(default=4096, ge=1)
+    batch_size: int = Field(default=2048, ge=1)
     """Rows of one training step."""
     epochs: int = Field(default=5, ge=1)
     """Largest number of passes over the training rows."""
     patience: int = Field(default=1, ge=0)
-    """Epochs without a better validation loss before training stops; the best epoch is kept."""
+    """Epochs in a row without a better validation loss that are borne before training stops; the best is kept."""
 
 
 class EvaluateConfig(Section):

@@ -277,7 +277,7 @@ def test_plain_nvtabular_output_can_be_trained_on(tmp_path: Path) -> None:
 
         columns = rows(800)
         frame = pl.DataFrame({name: columns[name] for name in ("user", "item", "price", "clicked")}).to_pandas()
-        codes = ["user", "item"] >> nvt.ops.Categorify()
+        codes = ["user", "item"] >> nvt.ops.Categorify(out_path=str(tmp_path))
         values = ["price"] >> nvt.ops.Normalize(out_dtype="float32")
         label = ["clicked"] >> nvt.ops.AddMetadata(tags=[Tags.TARGET, Tags.BINARY_CLASSIFICATION])
         workflow = nvt.Workflow(codes + values + label)

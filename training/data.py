@@ -1,0 +1,295 @@
+"""Transformed features on disk: their schema, fingerprint and rows.
+
+A split is a folder of Parquet parts with a Merlin schema, as etl/batch.py writes it, or `to_parquet` of an
+`nvtabular.Workflow`'s output.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from etl.errors import ArtifactError, ConfigError, DataError
+from training.tensorflow import merlin_models, quiet
+
+if TYPE_CHECKING:
+    from merlin.schema import ColumnSchema, Schema
+
+FINGERPRINT = b"mews.fingerprint"
+_TARGETS = {"target", "binary_classification", "regression"}
+# Rows shuffled together. The dataloader holds up to three times as many in memory.
+_SHUFFLED_ROWS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One input of a model: int64 codes of a categorical column or float32 values of a continuous one.
+
+    `length` is that of a padded list ([batch, length], code 0 is padding), None for a scalar ([batch, 1]).
+    `cardinality` is the number of codes of a categorical column, None for a continuous one.
+    """
+
+    name: str
+    length: int | None
+    cardinality: int | None
+    tags: tuple[str, ...] = ()
+
+    @property
+    def categorical(self) -> bool:
+        """Whether the column holds codes."""
+        return self.cardinality is not None
+
+    @property
+    def dtype(self) -> str:
+        """int64 or float32."""
+        return "int64" if self.categorical else "float32"
+
+    @property
+    def width(self) -> int:
+        """Size of the second dimension: 1 for a scalar."""
+        return self.length or 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for training.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Feature:
+        """The feature that `to_json` described."""
+        return cls(**{**values, "tags": tuple(values["tags"])})
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model reads: its features and the label, with the Merlin schema of exactly those columns."""
+
+    features: tuple[Feature, ...]
+    label: str
+    schema: Schema
+    rows: int
+
+
+def tagged(features: Sequence[Feature], tag: str) -> Feature | None:
+    """The first feature with a Merlin tag such as item_id, None if there is none."""
+    # Merlin keeps item_id as the two tags item and id.
+    wanted = {tag}, set(tag.split("_"))
+    return next((feature for feature in features if any(tags <= set(feature.tags) for tags in wanted)), None)
+
+
+def tensor_names(features: Sequence[Feature]) -> dict[str, str]:
+    """What each feature is called in a SavedModel: its name, or input_<number> where TensorFlow does not allow that."""
+    return {
+        feature.name: feature.name if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", feature.name) else f"input_{number}"
+        for number, feature in enumerate(features)
+    }
+
+
+def parts(folder: Path) -> list[Path]:
+    """The Parquet files of a split in row order (part_2 before part_10); ArtifactError when there are none."""
+
+    def natural(path: Path) -> list[int | str]:
+        return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", path.name)]
+
+    found = sorted(folder.glob("*.parquet"), key=natural)
+    if not found:
+        raise ArtifactError(
+            f"features in {folder}", expected="Parquet files", received="none", hint="Run `mews etl transform`."
+        )
+    return found
+
+
+def rows(folder: Path) -> int:
+    """Rows of a split, from the Parquet footers."""
+    return sum(pq.ParquetFile(path).metadata.num_rows for path in parts(folder))
+
+
+def fingerprint(*folders: Path) -> str:
+    """The fingerprint of the graph that made these splits, "" for features that Mews did not make.
+
+    ArtifactError when parts come from different graphs.
+    """
+    found = {
+        (pq.read_metadata(path).metadata or {}).get(FINGERPRINT, b"").decode()
+        for folder in folders
+        for path in parts(folder)
+    }
+    if len(found) > 1:
+        shown = ", ".join(sorted(value[:12] or "none" for value in found))
+        raise ArtifactError(
+            "features", expected="one fingerprint", received=shown, hint="Run `mews etl transform` again."
+        )
+    return found.pop()
+
+
+def read_inputs(folder: Path) -> Inputs:
+    """Read a split's Merlin schema; ConfigError lists every column that a model cannot use, and why."""
+    schema = _schema(folder)
+    targets = [column.name for column in schema if _tags(column) & _TARGETS]
+    if len(targets) != 1:
+        raise ConfigError(
+            f"the label in {folder}",
+            expected="one column tagged target",
+            received=", ".join(targets) or "none",
+            hint="Give the label's column the role `label`, or tag it with AddMetadata.",
+        )
+    features, problems = [], []
+    for column in schema:
+        if column.name not in targets and _tags(column) & {"categorical", "continuous"}:
+            feature, problem = _feature(column)
+            features.append(feature)
+            problems += [f"{column.name}: {problem}"] if problem else []
+    if problems:
+        raise ConfigError("features that a model cannot read:\n" + "\n".join(f"  - {problem}" for problem in problems))
+    if not features:
+        raise ConfigError(
+            f"the features in {folder}", expected="columns tagged categorical or continuous", received="none"
+        )
+    return Inputs(tuple(features), targets[0], schema[[feature.name for feature in features] + targets], rows(folder))
+
+
+def _tags(column: ColumnSchema) -> set[str]:
+    return {tag.value for tag in column.tags}
+
+
+def _schema(folder: Path) -> Schema:
+    merlin_models()
+    from merlin.schema.io.tensorflow_metadata import TensorflowMetadata
+
+    if (folder / ".merlin" / "schema.json").exists():
+        return TensorflowMetadata.from_json_file(str(folder / ".merlin")).to_merlin_schema()
+    if (folder / "schema.pbtxt").exists():
+        return TensorflowMetadata.from_proto_text_file(str(folder)).to_merlin_schema()
+    raise ArtifactError(f"features in {folder}", expected=".merlin/schema.json or schema.pbtxt", received="neither")
+
+
+def _feature(column: ColumnSchema) -> tuple[Feature, str]:
+    """The feature, and why a model cannot read it ("" if it can)."""
+    tags, length, problem = _tags(column), None, ""
+    if column.is_list:
+        length = None if column.is_ragged else column.shape.dims[1].max
+        if length is None:
+            problem = "lists of different lengths; pad them with ListSlice(start, end, pad=True)"
+    if "categorical" not in tags:
+        if column.is_list:
+            problem = "lists of continuous values are not supported; aggregate them to a scalar"
+        return Feature(column.name, length, None, tuple(sorted(tags))), problem
+    if column.int_domain is None or not column.int_domain.max:
+        problem = problem or "the schema has no largest code (int_domain); encode it with Categorify"
+    cardinality = int(column.int_domain.max) + 1 if column.int_domain else 0
+    return Feature(column.name, length, cardinality, tuple(sorted(tags))), problem
+
+
+def check_labels(folder: Path, label: str) -> float:
+    """Return the share of ones; DataError for an empty split, nulls, values other than 0 and 1, or a single class."""
+    counts = dict(pl.scan_parquet(parts(folder)).group_by(label).len().collect().iter_rows())
+    where = f"label {label!r} in {folder}"
+    if not counts:
+        raise DataError(f"split {folder}", expected="rows", received="none")
+    if unknown := set(counts) - {0, 1}:
+        raise DataError(where, expected="only 0 and 1", received=", ".join(sorted(map(repr, unknown))[:5]))
+    if len(counts) < 2:
+        raise DataError(
+            where,
+            expected="both classes",
+            received=f"only {next(iter(counts))}",
+            hint="Use more rows or another split.",
+        )
+    return counts[1] / sum(counts.values())
+
+
+def check_codes(folder: Path, inputs: Inputs) -> None:
+    """DataError when a code lies outside its column's embedding table, a value is null or a list has another length."""
+    problems, frame = [], pl.scan_parquet(parts(folder))
+    values = {
+        feature.name: pl.col(feature.name).explode(empty_as_null=False) if feature.length else pl.col(feature.name)
+        for feature in inputs.features
+    }
+    checks = [_outside(values[feature.name], feature).alias(feature.name) for feature in inputs.features]
+    checks += [
+        (pl.col(feature.name).list.len() != feature.length).any().alias(f"{feature.name} length")
+        for feature in inputs.features
+        if feature.length
+    ]
+    found = frame.select(checks).collect().row(0, named=True)
+    problems = [name for name, bad in found.items() if bad]
+    if problems:
+        raise DataError(
+            f"features in {folder}",
+            expected="codes inside each column's domain, finite values, no nulls, padded lists",
+            received="others in " + ", ".join(problems),
+        )
+
+
+def _outside(values: pl.Expr, feature: Feature) -> pl.Expr:
+    """Whether any value cannot be an input: null, outside the table, or not finite."""
+    if feature.categorical:
+        return values.is_null().any() | ((values < 0) | (values >= feature.cardinality)).any()
+    return values.is_null().any() | (~values.is_finite()).any()
+
+
+def loader(folder: Path, inputs: Inputs, batch_size: int, seed_fn: Callable[[], int] | None = None) -> Any:
+    """Merlin's dataloader over a split: ({name: [batch, width]}, labels [batch, 1] float32).
+
+    With `seed_fn` rows are shuffled anew in every pass, by the seed it returns then; without it they come in order.
+    """
+    mm = merlin_models()
+    from merlin.io import Dataset
+
+    files = parts(folder)
+    per_chunk = max(1, round(_SHUFFLED_ROWS * len(files) / max(1, rows(folder))))
+    with quiet():
+        dataset = Dataset([str(path) for path in files], engine="parquet", schema=inputs.schema)
+        made = mm.Loader(
+            dataset,
+            batch_size,
+            shuffle=seed_fn is not None,
+            seed_fn=seed_fn,
+            parts_per_chunk=min(per_chunk, len(files)),
+        )
+    return made.map(_two_dimensional(inputs))
+
+
+def _two_dimensional(inputs: Inputs) -> Callable[[dict[str, Any], Any], tuple[dict[str, Any], Any]]:
+    from training.tensorflow import tensorflow
+
+    tf = tensorflow()
+
+    def reshape(columns: dict[str, Any], labels: Any) -> tuple[dict[str, Any], Any]:
+        made = {
+            feature.name: tf.reshape(tf.cast(columns[feature.name], feature.dtype), (-1, feature.width))
+            for feature in inputs.features
+        }
+        return made, tf.reshape(tf.cast(labels, "float32"), (-1, 1))
+
+    return reshape
+
+
+def batches(folder: Path, features: tuple[Feature, ...], size: int = 65_536) -> Iterator[dict[str, np.ndarray]]:
+    """Yield a split's rows in order, `size` at a time: {name: [rows, width]} in each feature's dtype."""
+    names = [feature.name for feature in features]
+    for path in parts(folder):
+        missing = sorted(set(names) - set(pq.read_schema(path).names))
+        if missing:
+            raise ArtifactError(
+                f"features in {path}", expected=f"columns {', '.join(missing)}", received="none of them"
+            )
+        for batch in pq.ParquetFile(path).iter_batches(size, columns=names):
+            yield {feature.name: _array(batch.column(feature.name), feature) for feature in features}
+
+
+def _array(column: pa.Array, feature: Feature) -> np.ndarray:
+    values = column.flatten() if feature.length else column
+    return values.to_numpy(zero_copy_only=False).astype(feature.dtype).reshape(len(column), feature.width)
+
+
+def labels(folder: Path, label: str) -> np.ndarray:
+    """The labels of a split in row order, int8 [rows]."""
+    return pl.scan_parquet(parts(folder)).select(pl.col(label).cast(pl.Int8)).collect().to_series().to_numpy()

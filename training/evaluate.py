@@ -1,0 +1,185 @@
+"""How good a model's scores are: AUC, log loss and calibration, with intervals, against two baselines.
+
+Point values are scikit-learn's. Intervals are percentiles over bootstrap resamples of the rows; a resample is a weight
+for every row, so that AUC, log loss and calibration of all resamples come from one sort of the scores.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from sklearn.metrics import log_loss, roc_auc_score, roc_curve
+
+from etl.atomic import write_text
+from etl.errors import DataError
+from etl.progress import Progress, silent
+from training import data
+from training.config import EvaluateConfig
+from training.predict import predict, read_features
+from training.train import read_training
+
+# Clicks an item must have shown before its own rate counts for more than the average.
+_PRIOR_ROWS = 20.0
+_CURVE_POINTS = 201
+_SMALLEST = 1e-7
+
+
+def evaluate(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    config: EvaluateConfig,
+    baselines: dict[str, np.ndarray] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Judge `scores` (probabilities, [rows]) by `labels` (0 or 1, [rows]) and return plain JSON values.
+
+    Keys: rows, click_rate; auc, logloss and ece, each with _low and _high (null without bootstrap); confidence,
+    bootstrap; `baselines`, the same metrics for each given score array; `roc` {fpr, tpr}; `calibration`, a list of
+    {predicted, observed, rows}; `histogram` {edges, negatives, positives}. DataError when the arrays differ in length,
+    hold NaN, or one class only.
+    """
+    labels, scores = _checked(labels, scores)
+    found = {"rows": len(labels), "click_rate": float(labels.mean()), **_metrics(labels, scores, config, seed)}
+    found["confidence"], found["bootstrap"] = config.confidence, config.bootstrap
+    found["baselines"] = {
+        name: _metrics(*_checked(labels, values), config, seed) for name, values in (baselines or {}).items()
+    }
+    fpr, tpr, _ = roc_curve(labels, scores)
+    at = np.linspace(0, 1, _CURVE_POINTS)
+    found["roc"] = {"fpr": at.tolist(), "tpr": np.interp(at, fpr, tpr).tolist()}
+    found["calibration"] = _calibration(labels, scores, config.calibration_bins)
+    edges = np.linspace(0, 1, 51)
+    counts = {
+        name: np.histogram(scores[labels == value], edges)[0].tolist()
+        for value, name in enumerate(("negatives", "positives"))
+    }
+    found["histogram"] = {"edges": edges.tolist(), **counts}
+    return found
+
+
+def evaluate_model(
+    model: Path, features: Path, config: EvaluateConfig, out: Path | None = None, progress: Progress = silent
+) -> dict[str, Any]:
+    """Judge the model folder on `features/test`, with baselines counted on `features/train`; writes `out` if given.
+
+    The baselines: `constant`, the training click rate, and `popularity`, the smoothed click rate of the row's item
+    (absent when no feature is tagged item_id).
+    """
+    facts = read_training(model)
+    test, label = features / "test", facts["label"]
+    data.check_labels(test, label)
+    labels, scores = data.labels(test, label), predict(model, test, progress)
+    baselines = {"constant": np.full(len(labels), facts["click_rate"], "float64")}
+    item = data.tagged(read_features(facts), "item_id")
+    if item is not None and item.length is None:
+        baselines["popularity"] = popularity(features / "train", test, item.name, label)
+    found = evaluate(labels, scores, config, baselines, facts["seed"])
+    if out is not None:
+        write_text(out, json.dumps(found, indent=1))
+    return found
+
+
+def popularity(train: Path, test: Path, item: str, label: str) -> np.ndarray:
+    """Each test row's item click rate in the training rows, drawn towards the overall rate; float64 [rows]."""
+    counted = (
+        pl.scan_parquet(data.parts(train)).group_by(item).agg(clicks=pl.col(label).sum(), shown=pl.len()).collect()
+    )
+    overall = counted["clicks"].sum() / counted["shown"].sum()
+    rates = counted.select(item, rate=(pl.col("clicks") + _PRIOR_ROWS * overall) / (pl.col("shown") + _PRIOR_ROWS))
+    rows = pl.scan_parquet(data.parts(test)).select(item).collect()
+    return rows.join(rates, on=item, how="left", maintain_order="left")["rate"].fill_null(overall).to_numpy()
+
+
+def _checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    labels, scores = np.asarray(labels).astype("int8"), np.asarray(scores, "float64")
+    if labels.shape != scores.shape or labels.ndim != 1:
+        raise DataError("scores", expected=f"one for each of {len(labels)} labels", received=f"shape {scores.shape}")
+    if not np.isfinite(scores).all():
+        raise DataError("scores", expected="numbers", received=f"{int((~np.isfinite(scores)).sum())} NaN or infinite")
+    if len(set(np.unique(labels).tolist()) & {0, 1}) < 2:
+        raise DataError("labels", expected="both classes", received=f"{len(labels)} rows of one class or none")
+    return labels, scores
+
+
+def _metrics(labels: np.ndarray, scores: np.ndarray, config: EvaluateConfig, seed: int) -> dict[str, float | None]:
+    order = np.argsort(scores, kind="stable")
+    sorted_rows = _Sorted(labels[order].astype("float64"), scores[order])
+    points = {
+        "auc": float(roc_auc_score(labels, scores)),
+        "logloss": float(log_loss(labels, np.clip(scores, _SMALLEST, 1 - _SMALLEST))),
+        "ece": sorted_rows.ece(np.ones(len(labels)), config.calibration_bins),
+    }
+    found: dict[str, float | None] = {}
+    samples = _bootstrap(sorted_rows, config, seed)
+    tail = (1 - config.confidence) / 2
+    for column, (name, value) in enumerate(points.items()):
+        low, high = np.nanquantile(samples[:, column], [tail, 1 - tail]) if len(samples) else (None, None)
+        found |= {
+            name: value,
+            f"{name}_low": low if low is None else float(low),
+            f"{name}_high": high if high is None else float(high),
+        }
+    return found
+
+
+def _bootstrap(rows: _Sorted, config: EvaluateConfig, seed: int) -> np.ndarray:
+    """[resamples, 3]: AUC, log loss and ECE; NaN for the AUC of a resample of one class."""
+    random, count = np.random.default_rng(seed), len(rows.labels)
+    samples = np.empty((config.bootstrap, 3))
+    for sample in samples:
+        weights = np.bincount(random.integers(0, count, count), minlength=count).astype("float64")
+        sample[:] = rows.auc(weights), rows.logloss(weights), rows.ece(weights, config.calibration_bins)
+    return samples
+
+
+class _Sorted:
+    """Rows in order of their scores; every metric takes how often each row counts (whole numbers as float64)."""
+
+    def __init__(self, labels: np.ndarray, scores: np.ndarray) -> None:
+        self.labels, self.scores = labels, scores
+        self.starts = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])  # first row of every distinct score
+        clipped = np.clip(scores, _SMALLEST, 1 - _SMALLEST)
+        self.losses = -np.where(labels > 0, np.log(clipped), np.log1p(-clipped))
+
+    def auc(self, weights: np.ndarray) -> float:
+        """Share of (click, no click) pairs in the right order; a tie counts half."""
+        clicks = np.add.reduceat(weights * self.labels, self.starts)
+        others = np.add.reduceat(weights * (1 - self.labels), self.starts)
+        pairs = clicks.sum() * others.sum()
+        below = np.cumsum(others) - others
+        return float((clicks * (below + others / 2)).sum() / pairs) if pairs else float("nan")
+
+    def logloss(self, weights: np.ndarray) -> float:
+        """Mean negative log likelihood."""
+        return float(weights @ self.losses / weights.sum())
+
+    def bins(self, weights: np.ndarray, count: int) -> np.ndarray:
+        """First rows of up to `count` bins of equal weight; rows of one score are never divided."""
+        below = np.r_[0, np.cumsum(weights)]
+        wanted = -(-int(below[-1]) * np.arange(count) // count)
+        first = np.searchsorted(below, wanted, side="right") - 1
+        groups = np.searchsorted(self.starts, np.minimum(first, len(weights) - 1), side="right") - 1
+        return np.unique(self.starts[groups])
+
+    def ece(self, weights: np.ndarray, count: int) -> float:
+        """Mean distance between predicted and observed rate over the bins, by their weight."""
+        return float(
+            np.abs(np.add.reduceat(weights * (self.labels - self.scores), self.bins(weights, count))).sum()
+            / weights.sum()
+        )
+
+
+def _calibration(labels: np.ndarray, scores: np.ndarray, count: int) -> list[dict[str, float]]:
+    order = np.argsort(scores, kind="stable")
+    rows = _Sorted(labels[order].astype("float64"), scores[order])
+    ones = np.ones(len(labels))
+    starts = rows.bins(ones, count)
+    sizes, clicks, predicted = (np.add.reduceat(values, starts) for values in (ones, rows.labels, rows.scores))
+    return [
+        {"predicted": float(p / n), "observed": float(c / n), "rows": int(n)}
+        for n, c, p in zip(sizes, clicks, predicted, strict=True)
+    ]

@@ -1,0 +1,167 @@
+"""Export a trained model to ONNX, simplified for single rows and compared with TensorFlow before it is written."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from etl.atomic import atomic_file
+from etl.errors import MewsError
+from training.data import Feature, tensor_names
+from training.predict import load, read_features
+from training.tensorflow import quiet, tensorflow
+from training.train import read_training
+
+OPSET = 17
+TOLERANCE = 1e-5
+_COMPARED_ROWS = (257, 1)
+
+
+def to_onnx(model: Path, target: Path) -> None:
+    """Write the SavedModel of the folder `model` (made by train) as the ONNX file `target`, atomically.
+
+    Inputs carry the features' names, [batch, 1] or [batch, length], int64 or float32; the output is `score` [batch, 1]
+    float32. The fingerprint is in metadata_props under mews.fingerprint, if the features had one. MewsError, and no
+    file, when ONNX Runtime and TensorFlow differ by more than 1e-5 on random rows.
+    """
+    import onnx
+
+    facts = read_training(model)
+    features = read_features(facts)
+    proto = _convert(model, features)
+    simplify(proto.graph)
+    proto.producer_name, proto.producer_version = "mews", ""
+    used = {node.domain for node in proto.graph.node}
+    kept = [opset for opset in proto.opset_import if opset.domain in used]
+    del proto.opset_import[:]
+    proto.opset_import.extend(kept)  # tf2onnx declares domains that no node uses; joining graphs would trip over them
+    if facts["fingerprint"]:
+        onnx.helper.set_model_props(proto, {"mews.fingerprint": facts["fingerprint"]})
+    onnx.checker.check_model(proto, full_check=True)
+    compare(proto, model, features)
+    with atomic_file(target) as temporary:
+        temporary.write_bytes(proto.SerializeToString())
+
+
+def _convert(model: Path, features: Sequence[Feature]) -> Any:
+    """tf2onnx on a function of positional inputs, whose names are then set to the features' own."""
+    tf = tensorflow()
+    with quiet():
+        import tf2onnx
+
+        logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+        loaded = tf.saved_model.load(str(model / "saved_model"))
+        tensors = list(tensor_names(features).values())
+        score = tf.function(
+            lambda *columns: loaded.score(dict(zip(tensors, columns, strict=True)))["score"], autograph=False
+        )
+        # Column names may hold characters that TensorFlow does not allow in a tensor's name.
+        signature = [
+            tf.TensorSpec([None, feature.width], feature.dtype, name=f"input_{number}")
+            for number, feature in enumerate(features)
+        ]
+        proto, _ = tf2onnx.convert.from_function(score, input_signature=signature, opset=OPSET)
+    _rename(proto.graph, {f"input_{number}": feature.name for number, feature in enumerate(features)})
+    return proto
+
+
+def _rename(graph: Any, inputs: dict[str, str]) -> None:
+    """Name the inputs and the output, number everything else, and call the first dimension `batch`."""
+    names = {**inputs, graph.output[0].name: "score"}
+    taken = set(names.values())
+    for number, value in enumerate([*(i.name for i in graph.initializer), *(o for n in graph.node for o in n.output)]):
+        names.setdefault(value, f"mews/{number}" if f"mews/{number}" not in taken else f"mews//{number}")
+    for named in [*graph.initializer, *graph.input, *graph.output]:
+        named.name = names[named.name]
+    for number, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{number}"
+        node.input[:] = [names.get(value, value) for value in node.input]
+        node.output[:] = [names[value] for value in node.output]
+    del graph.value_info[:]
+    graph.name = "model"
+    for value in [*graph.input, *graph.output]:
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+
+
+def simplify(graph: Any) -> None:
+    """Drop the reshaping around embedding lookups that only TensorFlow needs; the numbers stay the same.
+
+    Squeeze(Unsqueeze(x)) along one axis is x. Unsqueeze(Gather(table, Squeeze(codes [batch, 1])), 1) is
+    Gather(table, codes): both are [batch, 1, dim].
+    """
+    import onnx.numpy_helper
+
+    constants = {value.name: value for value in graph.initializer}
+    made = {node.output[0]: node for node in graph.node}
+
+    def axes(node: Any) -> list[int]:
+        stored = constants.get(node.input[1]) if len(node.input) > 1 else None
+        return [] if stored is None else onnx.numpy_helper.to_array(stored).reshape(-1).tolist()
+
+    renamed: dict[str, str] = {}
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        before = made.get(node.input[0]) if node.input else None
+        if before is None:
+            continue
+        if node.op_type == "Squeeze" and before.op_type == "Unsqueeze" and axes(node) == axes(before) == [-1]:
+            renamed[node.output[0]] = before.input[0]
+        if node.op_type == "Unsqueeze" and before.op_type == "Gather" and axes(node) == [1]:
+            codes = made.get(before.input[1])
+            if codes is not None and codes.op_type == "Squeeze" and axes(codes) in ([-1], [1]):
+                node.CopyFrom(
+                    onnx.helper.make_node("Gather", [before.input[0], codes.input[0]], list(node.output), node.name)
+                )
+    _drop_unused(graph)
+
+
+def _drop_unused(graph: Any) -> None:
+    needed, kept = {value.name for value in graph.output}, []
+    for node in reversed(graph.node):
+        if needed & set(node.output):
+            needed |= set(node.input)
+            kept.append(node)
+    kept.reverse()
+    initializers = [value for value in graph.initializer if value.name in needed]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(initializers)
+
+
+def compare(proto: Any, model: Path, features: Sequence[Feature]) -> float:
+    """Return the largest difference between ONNX Runtime and TensorFlow on random rows; MewsError above 1e-5."""
+    import onnxruntime
+
+    with quiet():
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    score, largest = load(model, features), 0.0
+    for rows in _COMPARED_ROWS:
+        columns = random_rows(features, rows)
+        (found,) = session.run(["score"], columns)
+        largest = max(largest, float(np.abs(found[:, 0] - score(columns)).max()))
+    if not largest <= TOLERANCE:
+        raise MewsError(
+            f"the ONNX export of {model}",
+            expected=f"a difference of at most {TOLERANCE} to TensorFlow",
+            received=str(largest),
+        )
+    return largest
+
+
+def random_rows(features: Sequence[Feature], rows: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random inputs of a model: codes over the whole domain (lists with padding at their end), normal floats."""
+    random, made = np.random.default_rng(seed), {}
+    for feature in features:
+        shape = (rows, feature.width)
+        if feature.cardinality is None:
+            made[feature.name] = random.normal(size=shape).astype("float32")
+            continue
+        made[feature.name] = random.integers(0, feature.cardinality, shape, dtype="int64")
+        if feature.length:
+            padding = np.arange(feature.length) >= random.integers(0, feature.length + 1, (rows, 1))
+            made[feature.name][padding] = 0
+    return made
