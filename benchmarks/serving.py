@@ -29,7 +29,7 @@ from ensemble import manifest, pbtxt
 from ensemble.config import ServeConfig
 from ensemble.encode import encode
 from ensemble.server import TritonServer
-from ensemble.spec import RequestSchema
+from ensemble.spec import RequestColumn, RequestSchema
 from etl.atomic import write_text
 from etl.graph import FeatureGraph
 from etl.progress import Progress, silent
@@ -142,7 +142,7 @@ def prepare(
     if any(other.request != request for other in manifests):
         raise BenchmarkError("the exports read different columns", hint="Compare exports of one feature graph.")
     steps = max(SINGLE_ROW_STEPS, BATCH_STEPS * max(batches))
-    frame = _sample(rows, request, steps)
+    frame = _sample(rows, request, steps, ascii_only=graph is not None)
     data = _ensemble_data(frame, request, work, batches)
     targets = []
     for folder, found in zip(exports, manifests, strict=True):
@@ -155,14 +155,26 @@ def prepare(
     return targets
 
 
-def _sample(rows: Path, request: RequestSchema, count: int) -> pl.DataFrame:
-    """Return `count` rows evenly from the file, repeated if it has fewer."""
+def _sample(rows: Path, request: RequestSchema, count: int, *, ascii_only: bool) -> pl.DataFrame:
+    """Return `count` rows evenly from the file, repeated if it has fewer.
+
+    Stock Merlin Systems fails on strings that are not ASCII; `ascii_only` leaves such rows out, for every target.
+    """
     frame = pl.read_parquet(rows, columns=list(request.names), hive_partitioning=False)
+    if ascii_only:
+        frame = frame.filter(_is_ascii(column) for column in request.columns if column.dtype == "string")
     if frame.is_empty():
-        raise BenchmarkError(f"{rows} has no rows", expected="raw rows to send")
+        raise BenchmarkError(
+            f"{rows} has no rows to send", expected="raw rows, in ASCII if stock Merlin is measured too"
+        )
     places = np.linspace(0, frame.height - 1, min(count, frame.height)).astype(int)
     chosen = frame[places]
     return pl.concat([chosen] * -(-count // chosen.height)).head(count)
+
+
+def _is_ascii(column: RequestColumn) -> pl.Expr:
+    text = pl.col(column.name).list.join("", ignore_nulls=True) if column.is_list else pl.col(column.name)
+    return (text.str.len_bytes() == text.str.len_chars()).fill_null(True)
 
 
 def _ensemble_data(frame: pl.DataFrame, request: RequestSchema, work: Path, batches: Sequence[int]) -> dict[int, Path]:

@@ -93,21 +93,23 @@ class ProgressLine:
     def __init__(self, terminal: Terminal, title: str, bars: Progress | None) -> None:
         self._terminal, self._title, self._bars = terminal, title, bars
         self._tasks: dict[str, Any] = {}
-        self._started = self._printed = time.monotonic()
+        self._started: dict[str, tuple[float, int]] = {}
+        self._printed = time.monotonic()
 
     def __call__(self, what: str, done: int, total: int | None, unit: str) -> None:
         """Show that `done` of `total` (None: unknown) `unit` of `what` are through."""
+        now = time.monotonic()
+        began, already = self._started.setdefault(what, (now, done))
         if self._bars is not None:
             if what not in self._tasks:
                 self._tasks[what] = self._bars.add_task(f"{self._title}: {what}", total=total, unit=unit)
             self._bars.update(self._tasks[what], completed=done, total=total)
-        elif time.monotonic() - self._printed > PLAIN_EVERY_SECONDS:
-            self._printed = time.monotonic()
-            self._terminal.line(self._plain(what, done, total, unit))
+        elif now - self._printed > PLAIN_EVERY_SECONDS:
+            self._printed = now
+            rate = (done - already) / (now - began) if now > began else 0.0
+            self._terminal.line(self._plain(what, done, total, unit, rate))
 
-    def _plain(self, what: str, done: int, total: int | None, unit: str) -> str:
-        elapsed = self._printed - self._started
-        rate = done / elapsed if elapsed else 0.0
+    def _plain(self, what: str, done: int, total: int | None, unit: str, rate: float) -> str:
         text = f"  {self._title}: {what} {done:,}" + (f" of {total:,}" if total else "") + f" {unit}"
         if rate and total:
             text += f", {short(rate)} {unit}/s, {max(total - done, 0) / rate:.0f} s left"
