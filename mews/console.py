@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
@@ -38,8 +38,19 @@ class Terminal:
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False) -> None:
         self.quiet, self.verbose, self.as_json = quiet, verbose, as_json
+        self.interrupted = False
         self._out = Console(stderr=as_json, highlight=False, soft_wrap=True)
         self._bars: Progress | None = None
+
+    def interrupt(self) -> NoReturn:
+        """End the command, as Ctrl-C does; third-party code that swallows it only delays it to the next `check`."""
+        self.interrupted = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if the user has asked for the end."""
+        if self.interrupted:
+            raise KeyboardInterrupt
 
     def line(self, text: str | RenderableType = "") -> None:
         """Print one line or one table, unless quiet."""
@@ -98,6 +109,7 @@ class ProgressLine:
 
     def __call__(self, what: str, done: int, total: int | None, unit: str) -> None:
         """Show that `done` of `total` (None: unknown) `unit` of `what` are through."""
+        self._terminal.check()
         now = time.monotonic()
         began, already = self._started.setdefault(what, (now, done))
         if self._bars is not None:

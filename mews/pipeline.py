@@ -168,5 +168,6 @@ def _work(stage: Stage, key: str, config: PipelineConfig, folder: Run, terminal:
         module, _, function = stage.work.partition(":")
         work = getattr(importlib.import_module(module), function)
         result = work(Context(config, folder, terminal, progress))
+    terminal.check()
     seconds = time.monotonic() - started
     return cache.write(folder.stages, stage.name, key, stage.outputs(folder), folder.folder, result, seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import inspect
+import signal
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -101,25 +102,31 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
 
 def _guarded(terminal: Terminal, work: Callable[[], Any]) -> int:
     """Run `work`; print its result or its error; return the exit code."""
-    from etl.errors import MewsError
-
+    signal.signal(signal.SIGINT, lambda *_: terminal.interrupt())
     try:
         answer = work()
-    except MewsError as error:
-        return _failed(terminal, str(error), error.exit_code, type(error).__name__)
-    except KeyboardInterrupt:
-        return _failed(terminal, "interrupted; run the same command again to resume", INTERRUPTED, "Interrupted")
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            return _failed(terminal, f"no space left on the device: {error.filename or error}", 1, "DiskFull")
-        return _unexpected(terminal, error)
+        terminal.check()
     except typer.Exit as ended:
         return ended.exit_code
-    except Exception as error:  # the last door before the user: anything else is ours to report
-        return _unexpected(terminal, error)
+    except (Exception, KeyboardInterrupt) as error:  # the last door before the user
+        return _explained(terminal, error)
     if answer is not None:
         terminal.result(answer)
     return 0
+
+
+def _explained(terminal: Terminal, error: BaseException) -> int:
+    """Say what went wrong and return the exit code; an interrupt may arrive as whatever third-party code made of it."""
+    from etl.errors import MewsError
+
+    if terminal.interrupted or isinstance(error, KeyboardInterrupt):
+        return _failed(terminal, "interrupted; run the same command again to resume", INTERRUPTED, "Interrupted")
+    if isinstance(error, MewsError):
+        return _failed(terminal, str(error), error.exit_code, type(error).__name__)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return _failed(terminal, f"no space left on the device: {error.filename or error}", 1, "DiskFull")
+    hint = "" if terminal.verbose else " (the same command with -v shows where)"
+    return _failed(terminal, f"{type(error).__name__}: {error}{hint}", 1, type(error).__name__)
 
 
 def _failed(terminal: Terminal, message: str, code: int, kind: str) -> int:
@@ -128,11 +135,6 @@ def _failed(terminal: Terminal, message: str, code: int, kind: str) -> int:
         terminal.error(traceback.format_exc())
     terminal.result({"error": message, "kind": kind, "exit_code": code})
     return code
-
-
-def _unexpected(terminal: Terminal, error: Exception) -> int:
-    hint = "" if terminal.verbose else " (the same command with -v shows where)"
-    return _failed(terminal, f"{type(error).__name__}: {error}{hint}", 1, type(error).__name__)
 
 
 def columns(rows: Sequence[Sequence[str]], *headers: str, title: str = "") -> Any:

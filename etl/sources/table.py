@@ -118,7 +118,14 @@ def _separator(path: Path) -> str:
 
 
 def _declared(name: str, wanted: ColumnConfig, sample: pl.Series) -> DataColumn:
-    kind, is_list = dtypes.from_polars(sample.dtype)
+    if sample.dtype == pl.Null() and wanted.dtype is None:
+        raise SchemaError(
+            f"column {name!r}",
+            expected="values, or a type declared for it",
+            received="nothing but nulls",
+            hint=f"Set data.columns.{name}.dtype, or leave the column out.",
+        )
+    kind, is_list = dtypes.from_polars(sample.dtype) if sample.dtype != pl.Null() else ("string", False)
     guessed = kind if sample.dtype != pl.String() or wanted.role == "tags" else guess(sample, wanted)
     return DataColumn(
         name,

@@ -27,17 +27,17 @@ def _start(folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
 def _interrupt_in(stage: str, folder: Path, environment: dict[str, str], number: signal.Signals) -> tuple[int, str]:
     """Start the demo, send the signal when `stage` has begun; return exit status and output."""
     before = STAGES[STAGES.index(stage) - 1] if stage != "data" else "mews demo"
-    process = _start(folder, environment)
-    assert process.stdout is not None
     printed = ""
-    for line in process.stdout:
-        printed += line
-        if line.startswith(before):
-            break
-    time.sleep(0.6 if stage in ("train", "query", "bench") else 0.05)
-    process.send_signal(number)
-    printed += process.stdout.read()
-    return process.wait(60), printed
+    with _start(folder, environment) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            printed += line
+            if line.startswith(before):
+                break
+        time.sleep(0.6 if stage in ("train", "query", "bench") else 0.05)
+        process.send_signal(number)
+        printed += process.stdout.read()
+    return process.returncode, printed
 
 
 @pytest.mark.timeout(900)
@@ -63,13 +63,12 @@ def test_ctrl_c_ends_the_run_with_130_and_says_how_to_go_on(tmp_path: Path, envi
 
 
 def test_two_commands_cannot_work_in_one_run_folder(tmp_path: Path, environment: dict[str, str]) -> None:
-    first = _start(tmp_path / "run", environment)
-    assert first.stdout is not None
-    first.stdout.readline()
-    time.sleep(1)
-    second = mews("data", "generate", "--run", tmp_path / "run")
-    first.kill()
-    first.communicate()
+    with _start(tmp_path / "run", environment) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        time.sleep(1)
+        second = mews("data", "generate", "--run", tmp_path / "run")
+        first.kill()
     assert second.returncode == 2
     assert "choose another folder with --run" in second.stderr
 
@@ -132,7 +131,7 @@ def _rows(count: int = 400) -> pl.DataFrame:
         (_rows().drop("price"), "price"),
         (_rows().with_columns(label=pl.lit(1, pl.Int8)), "one class"),
         (_rows().with_columns(price=pl.lit(None, pl.Float64)), "nothing but nulls"),
-        (_rows(0), "rows"),
+        (_rows().head(0), "there are none"),
         (_rows().with_columns(label=pl.lit(5, pl.Int8)), "label"),
     ],
     ids=["missing column", "one class", "all null", "empty", "labels that are none"],
