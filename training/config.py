@@ -27,7 +27,7 @@ class ModelConfig(Section):
     l2: float = Field(default=20.0, ge=0)
     """Gaussian prior on embedding vectors: in an epoch each costs l2 x its squared length (summed log loss), so that
     codes seen seldom stay near zero."""
-    id_dropout: float = Field(default=0.5, ge=0, lt=1)
+    id_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the training rows in which the vectors of user and item ids count as zeros: the model then learns more
     than the ids by heart, and copes with unknown ones."""
     optimizer: Literal["lazy_adam", "adam", "adagrad", "sgd"] = "lazy_adam"
