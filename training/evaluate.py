@@ -38,19 +38,18 @@ def evaluate(
     """Judge `scores` (probabilities, [rows]) by `labels` (0 or 1, [rows]) and return plain JSON values.
 
     Keys: rows, click_rate; auc, logloss and ece, each with _low and _high (null without bootstrap); confidence,
-    bootstrap; `baselines`, the same metrics for each given score array; `roc` {fpr, tpr}; `calibration`, a list of
-    {predicted, observed, rows}; `histogram` {edges, negatives, positives}. DataError when the arrays differ in length,
+    bootstrap; `baselines`, the same metrics and `roc` for each given score array; `roc` {fpr, tpr}; `calibration`, a
+    list of {predicted, observed, rows}; `histogram` {edges, negatives, positives}. DataError when the arrays differ in length,
     hold NaN, or one class only.
     """
     labels, scores = _checked(labels, scores)
     found = {"rows": len(labels), "click_rate": float(labels.mean()), **_metrics(labels, scores, config, seed)}
     found["confidence"], found["bootstrap"] = config.confidence, config.bootstrap
     found["baselines"] = {
-        name: _metrics(*_checked(labels, values), config, seed) for name, values in (baselines or {}).items()
+        name: {**_metrics(*_checked(labels, values), config, seed), "roc": _roc(labels, values)}
+        for name, values in (baselines or {}).items()
     }
-    fpr, tpr, _ = roc_curve(labels, scores)
-    at = np.linspace(0, 1, _CURVE_POINTS)
-    found["roc"] = {"fpr": at.tolist(), "tpr": np.interp(at, fpr, tpr).tolist()}
+    found["roc"] = _roc(labels, scores)
     found["calibration"] = _calibration(labels, scores, config.calibration_bins)
     edges = np.linspace(0, 1, 51)
     counts = {
@@ -171,6 +170,12 @@ class _Sorted:
             np.abs(np.add.reduceat(weights * (self.labels - self.scores), self.bins(weights, count))).sum()
             / weights.sum()
         )
+
+
+def _roc(labels: np.ndarray, scores: np.ndarray) -> dict[str, list[float]]:
+    fpr, tpr, _ = roc_curve(labels, scores)
+    at = np.linspace(0, 1, _CURVE_POINTS)
+    return {"fpr": at.tolist(), "tpr": np.interp(at, fpr, tpr).tolist()}
 
 
 def _calibration(labels: np.ndarray, scores: np.ndarray, count: int) -> list[dict[str, float]]:

@@ -41,7 +41,10 @@ def evaluate(context: Context) -> dict[str, Any]:
 
 def headline(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return the figures of `metrics` without its curves."""
-    return {key: value for key, value in metrics.items() if key not in ("roc", "calibration", "histogram")}
+    kept = {key: value for key, value in metrics.items() if key not in ("roc", "calibration", "histogram")}
+    if "baselines" in kept:
+        kept["baselines"] = {name: headline(values) for name, values in metrics["baselines"].items()}
+    return kept
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> Any:
