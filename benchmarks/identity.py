@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
 from ensemble.pbtxt import render
 from ensemble.spec import Batching, InstanceGroup, ModelSpec, Step, TensorSpec
-from etl.dtypes import DTYPES
+from etl.dtypes import BY_TRITON
 
 _OPSET, _IR = 17, 8
-_ONNX = {row.triton: row.onnx for row in DTYPES.values()}
 
 
 def write(repository: Path, name: str, inputs: Sequence[TensorSpec], max_batch_size: int) -> str:
@@ -59,4 +58,4 @@ def _graph(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> onnx.
 
 def _info(spec: TensorSpec) -> onnx.ValueInfoProto:
     width = [f"{spec.name}_width" if size < 0 else size for size in spec.dims]
-    return helper.make_tensor_value_info(spec.name, _ONNX.get(spec.dtype, TensorProto.FLOAT), ["batch", *width])
+    return helper.make_tensor_value_info(spec.name, BY_TRITON[spec.dtype].onnx, ["batch", *width])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from etl.versions import installed
 
 _PACKAGES = ("mews", "nvidia-pytriton", "tritonclient", "onnxruntime", "numpy", "polars", "nvtabular", "merlin-systems")
 
@@ -21,7 +22,7 @@ def describe() -> dict[str, Any]:
         "kernel": platform.release(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": installed(_PACKAGES),
     }
 
 
@@ -31,10 +32,3 @@ def _field(path: str, key: str) -> str:
     except OSError:
         return ""
     return next((line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() == key), "")
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""

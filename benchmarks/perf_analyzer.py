@@ -29,10 +29,16 @@ STABLE = 0.25
 _ANY_SPREAD = 100_000  # percent
 _PASS = re.compile(r"Pass \[\d+\] throughput: (?P<throughput>[\d.]+) infer/sec\.")
 _START_SECONDS = 60  # beyond the measurement: start, warm-up, and a window that waits for slow answers
+_NO_ANSWER = "No valid requests recorded"
+_LONGER = (1, 4, 16)
 
 
 class BenchmarkError(MewsError):
     """perf_analyzer is missing, or measured nothing."""
+
+
+class NothingAnsweredError(BenchmarkError):
+    """No request was answered within a window."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +95,17 @@ class PerfAnalyzer:
     def measure(self, url: str, load: Load, data: Path, seconds: float, *, latencies: bool = False) -> Figures:
         """Send `data` for about `seconds`; `latencies` keeps that of every request.
 
-        BenchmarkError with perf_analyzer's own words if a request failed or none was answered in a window.
+        A load that leaves a window without an answer is sent again, for longer. BenchmarkError with perf_analyzer's own
+        words if a request failed, or none was answered then either.
         """
+        for length in _LONGER[:-1]:
+            try:
+                return self._measure(url, load, data, seconds * length, latencies)
+            except NothingAnsweredError:
+                continue
+        return self._measure(url, load, data, seconds * _LONGER[-1], latencies)
+
+    def _measure(self, url: str, load: Load, data: Path, seconds: float, latencies: bool) -> Figures:
         report, profile = self.work / "report.csv", self.work / "profile.json"
         for path in (report, profile):
             path.unlink(missing_ok=True)
@@ -119,7 +134,8 @@ class PerfAnalyzer:
         if done.returncode != 0:
             said = "\n".join(line for line in (done.stderr + done.stdout).splitlines() if line.strip())
             said = said.split("Usage:")[0] or said  # it prints its whole manual at a wrong option
-            raise BenchmarkError("perf_analyzer measured nothing", received=f"this from it:\n{said[-3000:]}\n")
+            kind = NothingAnsweredError if _NO_ANSWER in said else BenchmarkError
+            raise kind("perf_analyzer measured nothing", received=f"this from it:\n{said[-3000:]}\n")
         return done.stdout
 
 

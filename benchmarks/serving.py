@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from benchmarks import identity, machine, stock
+from benchmarks import goals, identity, machine, stock
 from benchmarks.perf_analyzer import STABLE, BenchmarkError, Figures, Load, PerfAnalyzer, write_data
 from ensemble import manifest, pbtxt
 from ensemble.config import ServeConfig
@@ -37,12 +37,6 @@ from etl.progress import Progress, silent
 SINGLE_ROW_STEPS = 256
 BATCH_STEPS = 4
 CDF_POINTS = 200
-# Issue 2: the fused ensemble against the floor and against stock, one row over HTTP; throughput at 16 clients.
-GOALS = {
-    "fused_p50_over_identity": ("<=", 1.4),
-    "stock_p50_over_fused": (">=", 20.0),
-    "fused_throughput_over_stock": (">=", 70.0),
-}
 
 
 @dataclass(frozen=True)
@@ -121,7 +115,7 @@ def run(
     report = Report(
         results=results,
         ratios=(found := ratios(results)),
-        goals=goals(found.get(protocols[0], {})),
+        goals=goals.judge(found.get(protocols[0], {})),
         cdf={name: cdf(values) for name, values in latencies.items()},
         machine=machine.describe(),
         settings={"seconds": seconds, "repeats": repeats, "stable_within": STABLE, "rows": str(rows)},
@@ -284,7 +278,7 @@ def _result(target: Target, point: Point, runs: Sequence[tuple[Figures, int]]) -
 
 
 def ratios(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return, by protocol, the quotients that `GOALS` names, and the same for chained; absent targets are left out.
+    """Return, by protocol, the quotients that goals.py names, and the same for chained; absent targets are left out.
 
     Latencies are those of one row from one client, throughputs those of one row at the most clients.
     """
@@ -307,16 +301,6 @@ def ratios(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
 
 def _quotient(above: float | None, below: float | None) -> float | None:
     return above / below if above and below else None
-
-
-def goals(measured: Mapping[str, float]) -> dict[str, dict[str, Any]]:
-    """Return issue 2's figures as {limit, measured, met} for the ratios that were measured."""
-    found = {}
-    for name, (relation, limit) in GOALS.items():
-        if name in measured:
-            met = measured[name] <= limit if relation == "<=" else measured[name] >= limit
-            found[name] = {"limit": f"{relation} {limit:g}", "measured": measured[name], "met": met}
-    return found
 
 
 def cdf(latencies: npt.NDArray[np.float64]) -> dict[str, list[float]]:

@@ -26,6 +26,7 @@ import polars as pl
 
 from benchmarks.perf_analyzer import BenchmarkError
 from ensemble.spec import TensorSpec
+from etl.dtypes import BY_TRITON
 from etl.graph import FeatureGraph
 
 NODE = 0
@@ -38,8 +39,6 @@ ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
 }
 _TIMEOUT_SECONDS = 180
-_NUMPY = {"INT64": np.int64, "INT32": np.int32, "INT16": np.int16, "INT8": np.int8, "FP32": np.float32}
-_NUMPY |= {"FP64": np.float64, "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32}
 
 
 def write(graph: FeatureGraph, work: Path, repository: Path) -> str:
@@ -77,7 +76,7 @@ def encode(rows: pl.DataFrame, inputs: Mapping[str, TensorSpec]) -> dict[str, np
             tensors[name] = _array(values, spec.dtype)
         else:
             lengths = rows.get_column(column).list.len().fill_null(0).to_numpy()
-            tensors[name] = np.concatenate([[0], np.cumsum(lengths)]).astype(_NUMPY[spec.dtype])
+            tensors[name] = np.concatenate([[0], np.cumsum(lengths)]).astype(BY_TRITON[spec.dtype].numpy)
     return tensors
 
 
@@ -96,7 +95,7 @@ def inputs(repository: Path) -> dict[str, TensorSpec]:
 def _array(values: pl.Series, dtype: str) -> npt.NDArray[Any]:
     if dtype == "BYTES":
         return np.array([value.encode() for value in values.fill_null("").to_list()], dtype=np.object_)
-    return values.to_physical().fill_null(0).to_numpy().astype(_NUMPY[dtype])
+    return values.to_physical().fill_null(0).to_numpy().astype(BY_TRITON[dtype].numpy)
 
 
 def _export(graph: Path, repository: Path) -> None:

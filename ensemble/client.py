@@ -11,24 +11,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import tenacity
 
+from ensemble.config import Protocol
 from ensemble.encode import Array, did_you_mean, encode
-from ensemble.spec import LENGTH_SUFFIX, SCORE, RequestColumn, RequestSchema, TensorSpec
+from ensemble.spec import RequestColumn, RequestSchema, TensorSpec
 from ensemble.transport import Busy, GrpcTransport, HttpTransport, Refused, Transport, Unreachable
-from etl.dtypes import DTYPES
+from etl.dtypes import BY_TRITON
 from etl.errors import RequestError, ServerError
+from etl.names import LENGTH, SCORE
 
-Protocol = Literal["http", "grpc"]
 _Answer = TypeVar("_Answer")
 
 _TRANSPORTS: dict[str, Callable[[str, float, int], Transport]] = {"http": HttpTransport, "grpc": GrpcTransport}
-_COLUMN_TYPES = {row.triton: row.name for row in DTYPES.values() if row.name != "datetime"}
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,16 @@ class ModelMetadata:
         names = {spec.name for spec in self.inputs}
         columns = []
         for spec in self.inputs:
-            if spec.name.endswith(LENGTH_SUFFIX) and spec.name.removesuffix(LENGTH_SUFFIX) in names:
+            if spec.name.endswith(LENGTH) and spec.name.removesuffix(LENGTH) in names:
                 continue
-            if spec.dtype not in _COLUMN_TYPES:
-                raise RequestError(f"input {spec}", expected=f"a type among {', '.join(_COLUMN_TYPES)}")
-            columns.append(_column(spec, ragged=spec.name + LENGTH_SUFFIX in names))
+            if spec.dtype not in BY_TRITON:
+                raise RequestError(f"input {spec}", expected=f"a type among {', '.join(BY_TRITON)}")
+            columns.append(_column(spec, ragged=spec.name + LENGTH in names))
         return RequestSchema(tuple(columns))
 
 
 def _column(spec: TensorSpec, *, ragged: bool) -> RequestColumn:
-    kind = _COLUMN_TYPES[spec.dtype]
+    kind = BY_TRITON[spec.dtype].name
     if ragged or spec.dims in ((), (1,)):
         return RequestColumn(spec.name, kind, is_list=ragged)
     return RequestColumn(spec.name, kind, is_list=True, length=math.prod(spec.dims))

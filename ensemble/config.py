@@ -8,6 +8,9 @@ from pydantic import Field
 
 from etl.section import Section
 
+Protocol = Literal["http", "grpc"]
+"""How a client talks to Triton."""
+
 
 class ExportConfig(Section):
     """The Triton repository that export writes."""

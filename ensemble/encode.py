@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ensemble.spec import LENGTH_SUFFIX, RequestColumn, RequestSchema
+from ensemble.spec import RequestColumn, RequestSchema
 from etl.dtypes import dtype, from_polars, is_float, is_integer
 from etl.errors import RequestError, SchemaError
+from etl.names import LENGTH
 
 Array = npt.NDArray[Any]
 
@@ -99,7 +100,7 @@ def _encode_column(series: pl.Series, column: RequestColumn) -> dict[str, Array]
     width = -(-max(int(lengths.max(initial=0)), 1) // _WIDTH_STEP) * _WIDTH_STEP
     padded = np.full((len(series), width), b"" if flat.dtype == object else 0, dtype=flat.dtype)
     padded[np.arange(width) < lengths[:, None]] = flat
-    return {column.name: padded, column.name + LENGTH_SUFFIX: lengths.reshape(-1, 1)}
+    return {column.name: padded, column.name + LENGTH: lengths.reshape(-1, 1)}
 
 
 def _values(series: pl.Series, column: RequestColumn, lengths: Array | None = None) -> Array:

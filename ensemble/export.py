@@ -25,9 +25,10 @@ from ensemble.manifest import Manifest, packages, record
 from ensemble.onnx_file import OnnxFile
 from ensemble.pbtxt import render
 from ensemble.repository import CONFIG, MANIFEST, next_version, publish, writing
-from ensemble.spec import FINGERPRINT, SCORE, Batching, InstanceGroup, ModelSpec, RequestSchema, Step, TensorSpec
+from ensemble.spec import Batching, InstanceGroup, ModelSpec, RequestSchema, Step, TensorSpec
 from ensemble.warmup import write_warmup
 from etl.errors import ArtifactError
+from etl.names import FINGERPRINT, SCORE
 
 EXAMPLE = "request.example.json"
 _EXAMPLE_ROWS = 2

@@ -11,8 +11,8 @@ import onnx.compose
 import onnx.version_converter
 import onnxruntime as ort
 
-from ensemble.spec import FINGERPRINT
 from etl.errors import ArtifactError
+from etl.names import FINGERPRINT
 
 _FEATURES, _MODEL = "features/", "model/"
 # Optimising writes and reads the graph once more; beyond this size (bytes) it costs more than it gains.

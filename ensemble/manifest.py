@@ -7,15 +7,14 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as package_version
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ensemble.repository import CONFIG, MANIFEST
 from ensemble.spec import RequestSchema
 from etl.errors import ArtifactError
+from etl.versions import installed
 
 FORMAT = 1
 _PACKAGES = ("mews", "onnx", "onnxruntime", "polars", "numpy", "nvtabular", "merlin-models", "tensorflow", "tf2onnx")
@@ -69,7 +68,7 @@ class Verification:
 
     folder: Path
     files: int
-    problems: tuple[str, ...] = field(default=())
+    problems: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -84,14 +83,8 @@ class Verification:
 
 
 def packages() -> dict[str, str]:
-    """Return the installed versions of what shapes an export; what is not installed is left out."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = package_version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    """Return the installed versions of what shapes an export."""
+    return installed(_PACKAGES)
 
 
 def record(root: Path, folders: Sequence[str], files: Sequence[str] = ()) -> dict[str, FileRecord]:

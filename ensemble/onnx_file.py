@@ -18,9 +18,9 @@ from ensemble.fuse import fingerprint
 from ensemble.spec import TensorSpec
 from etl.dtypes import DTYPES
 from etl.errors import ArtifactError
+from etl.names import FEATURES
 
 _TRITON = {row.onnx: row.triton for row in DTYPES.values()}
-_FEATURES = "mews.features"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class OnnxFile:
         They are the same, but where a feature has the name of a raw column: a graph cannot use a name twice, so its
         metadata (`mews.features`, JSON) says what the output is called instead.
         """
-        renamed = next((prop.value for prop in self.model.metadata_props if prop.key == _FEATURES), "{}")
+        renamed = next((prop.value for prop in self.model.metadata_props if prop.key == FEATURES), "{}")
         columns = {str(column): str(output) for column, output in json.loads(renamed).items()}
         taken = set(columns.values())
         return {**{spec.name: spec.name for spec in self.outputs if spec.name not in taken}, **columns}

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from etl.atomic import sync
 from etl.errors import ArtifactError
 
 CONFIG = "config.pbtxt"
@@ -57,9 +58,9 @@ def activate(repository: Path, name: str, version: int) -> None:
     with writing(repository) as staging:
         staged = staging / CONFIG
         shutil.copyfile(repository / name / "configs" / f"{version}.pbtxt", staged)
-        _sync(staged)
+        sync(staged)
         staged.rename(repository / name / CONFIG)
-        _sync(repository / name)
+        sync(repository / name)
 
 
 @contextmanager
@@ -109,7 +110,7 @@ def publish(staged: Path, repository: Path, name: str, version: int, models: tup
     ArtifactError when one of its names is taken.
     """
     for path in sorted(staged.rglob("*")):
-        _sync(path)
+        sync(path)
     moves = [Path(model) for model in models]
     if (repository / name).exists():
         (repository / name / "configs").mkdir(exist_ok=True)
@@ -128,7 +129,7 @@ def publish(staged: Path, repository: Path, name: str, version: int, models: tup
 
 def _sync_parents(repository: Path, moves: list[Path]) -> None:
     for folder in sorted({(repository / move).parent for move in moves}):
-        _sync(folder)
+        sync(folder)
 
 
 def _staging_place(repository: Path) -> tuple[Path, str]:
@@ -137,11 +138,3 @@ def _staging_place(repository: Path) -> tuple[Path, str]:
     if beside.stat().st_dev == repository.stat().st_dev and os.access(beside, os.W_OK):
         return beside, f".{repository.name}.staging."
     return repository, ".staging."
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

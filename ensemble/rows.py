@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from ensemble.spec import RequestColumn, RequestSchema
-from etl.dtypes import dtype
+from etl.dtypes import dtype, is_float, is_integer
 from etl.errors import RequestError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -107,9 +107,9 @@ def _cell(path: Path, column: RequestColumn, cell: str) -> Any:
 def _scalar(column: RequestColumn, text: str) -> Any:
     """Text as the column's type, or still as text when it is none; `_typed` then names the row."""
     try:
-        if column.dtype.startswith("float"):
+        if is_float(column.dtype):
             return float(text)
-        if column.dtype.startswith(("int", "uint")) or (column.dtype == "datetime" and text.lstrip("-").isdigit()):
+        if is_integer(column.dtype) or (column.dtype == "datetime" and text.lstrip("-").isdigit()):
             return int(text)
     except ValueError:
         return text
@@ -146,13 +146,13 @@ def _one(path: Path, column: RequestColumn, row: int, value: Any) -> Any:
     if kind == "datetime" and isinstance(value, str):
         value = _microseconds(value)
         wanted: tuple[type, ...] = (int,)
-    elif kind.startswith("float"):
+    elif is_float(kind):
         wanted = (int, float)
     else:
         wanted = {"string": (str,), "bool": (bool,)}.get(kind, (int,))
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
         raise RequestError(f"{path}: column {column.name!r}, row {row}", expected=kind, received=repr(value))
-    return float(value) if isinstance(value, int) and kind.startswith("float") else value
+    return float(value) if isinstance(value, int) and is_float(kind) else value
 
 
 def _microseconds(text: str) -> int | str:

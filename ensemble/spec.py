@@ -12,10 +12,7 @@ from typing import Any, Literal, Protocol
 
 from etl.dtypes import dtype
 from etl.errors import ArtifactError
-
-LENGTH_SUFFIX = "__length"
-SCORE = "score"
-FINGERPRINT = "mews.fingerprint"
+from etl.names import LENGTH
 
 Kind = Literal["KIND_AUTO", "KIND_GPU", "KIND_CPU", "KIND_MODEL"]
 
@@ -147,7 +144,7 @@ class RequestColumn:
         triton = dtype(self.dtype).triton
         if not self.is_list or self.length is not None:
             return (TensorSpec(self.name, triton, (self.length if self.length is not None else 1,)),)
-        return TensorSpec(self.name, triton, (-1,)), TensorSpec(self.name + LENGTH_SUFFIX, "INT32", (1,))
+        return TensorSpec(self.name, triton, (-1,)), TensorSpec(self.name + LENGTH, "INT32", (1,))
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ import polars as pl
 from etl import schema
 from etl.atomic import atomic_folder
 from etl.compiler import to_polars
-from etl.dtypes import dtype, from_polars
+from etl.dtypes import dtype, from_polars, spelled
 from etl.errors import ConfigError, DataError, MewsError, SchemaError
 from etl.graph import Column, FeatureGraph
+from etl.names import FINGERPRINT
+from etl.parquet import count_rows, read_schema, read_through
 from etl.progress import Progress, silent
 
-FINGERPRINT = "mews.fingerprint"
-"""The key of the graph's fingerprint in each part's Parquet metadata."""
 RAW = "raw_"
 """What kept raw columns' names begin with in the output; a feature may have the raw column's own name."""
 
@@ -96,22 +96,9 @@ def scan(columns: Iterable[Column], paths: Sequence[Path]) -> pl.LazyFrame:
     return pl.concat(frames) if len(frames) > 1 else frames[0]
 
 
-def read_schema(path: Path) -> Mapping[str, pl.DataType]:
-    """Return the columns of a Parquet file; DataError if it is missing, empty, truncated or not Parquet."""
-    try:
-        return pl.read_parquet_schema(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise _unreadable(path, error) from error
-
-
-def count_rows(path: Path) -> int:
-    """Return the number of rows of a Parquet file from its footer."""
-    return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
-
-
 def _mismatch(column: Column, found: Mapping[str, pl.DataType]) -> str:
     """Say what is wrong with a raw column in a file; nothing if all is well."""
-    expected = _spelled(column.dtype, column.is_list)
+    expected = spelled(column.dtype, column.is_list)
     if column.name not in found:
         return f"{column.name!r} is missing (expected {expected})"
     actual = found[column.name]
@@ -122,11 +109,7 @@ def _mismatch(column: Column, found: Mapping[str, pl.DataType]) -> str:
     except SchemaError:
         return f"{column.name!r} is {actual} (expected {expected})"
     same = (name, is_list) == (column.dtype, column.is_list)
-    return "" if same else f"{column.name!r} is {_spelled(name, is_list)} (expected {expected})"
-
-
-def _spelled(name: str, is_list: bool) -> str:
-    return f"list of {name}" if is_list else name
+    return "" if same else f"{column.name!r} is {spelled(name, is_list)} (expected {expected})"
 
 
 def _polars_type(column: Column) -> pl.DataType:
@@ -157,21 +140,8 @@ def _read(raw: pl.LazyFrame, paths: Sequence[Path]) -> Iterator[pl.DataFrame]:
         yield from raw.collect_batches(chunk_size=_ROWS_PER_GROUP, maintain_order=True)
     except (OSError, pl.exceptions.PolarsError) as error:
         for path in paths:
-            _read_through(path)
+            read_through(path)
         raise DataError(f"the input cannot be read: {error}") from error
-
-
-def _read_through(path: Path) -> None:
-    try:
-        for _ in pl.scan_parquet(path, glob=False).collect_batches():
-            pass
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    received = "nothing there" if not path.exists() else f"{path.stat().st_size} bytes ({str(error).splitlines()[0]})"
-    return DataError(f"{path} cannot be read", expected="a whole Parquet file", received=received)
 
 
 def _write_parts(

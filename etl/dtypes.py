@@ -46,6 +46,13 @@ _TABLE = (
 
 DTYPES: dict[str, DType] = {dtype.name: dtype for dtype in _TABLE}
 
+BY_TRITON: dict[str, DType] = {dtype.triton: dtype for dtype in _TABLE if dtype.name != "datetime"}
+"""Types by Triton's name; what says INT64 is an int64, for a server does not know of datetimes."""
+
+
+EXACT = 2**53
+"""Every integer up to here is exact in float64."""
+
 
 def dtype(name: str) -> DType:
     """Return the type called `name`; SchemaError names the known ones."""
@@ -69,6 +76,11 @@ def from_polars(polars_type: pl.DataType) -> tuple[str, bool]:
     raise SchemaError(
         "column type", expected=f"one of {', '.join(DTYPES)}, or a list of one", received=str(polars_type)
     )
+
+
+def spelled(name: str, is_list: bool) -> str:
+    """Return a column's type in words: `int64`, `list of int64`."""
+    return f"list of {name}" if is_list else name
 
 
 def is_float(name: str) -> bool:

@@ -33,8 +33,10 @@ class MewsError(Exception):
             parts.append(f"expected {self.expected}")
         if self.received:
             parts.append(f"received {self.received}")
-        text = "; ".join(parts) + "."
-        return f"{text} {self.hint}" if self.hint else text
+        text = "; ".join(parts)
+        if text.endswith("\n"):  # a list of problems, each on its line
+            return text + self.hint if self.hint else text.removesuffix("\n")
+        return f"{text}. {self.hint}" if self.hint else f"{text}."
 
 
 class ConfigError(MewsError):

@@ -22,6 +22,7 @@ from etl.compiler.targets.polars import PolarsPlan, plan
 from etl.dtypes import is_integer
 from etl.errors import ConfigError, DataError
 from etl.graph import FeatureGraph, OpNode, buckets_of, option_of, vocabulary_of
+from etl.parquet import count_rows
 from etl.progress import Progress, silent
 
 State = dict[str, pl.DataFrame]
@@ -111,10 +112,7 @@ def _slices(paths: Sequence[Path], rows: int) -> Iterator[tuple[Path, int, int]]
     if not paths:
         raise DataError("fit", expected="at least one Parquet file", received="none")
     for path in paths:
-        try:
-            height = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise DataError(f"{path} cannot be read: {error}", expected="a Parquet file") from error
+        height = count_rows(path)
         for offset in range(0, height, rows):
             yield path, offset, min(rows, height - offset)
 

@@ -35,10 +35,12 @@ INPUT = "input"
 STATEFUL = frozenset({"Categorify", "Normalize", "NormalizeMinMax"})
 """Operators that must be fitted; etl/fit.py has one rule for each."""
 
-PASS_THROUGH = frozenset(
-    {"Rename", "ListSlice", "AddMetadata", "AddTags", "AddProperties"}
-    | {"TagAsUserID", "TagAsItemID", "TagAsUserFeatures", "TagAsItemFeatures"}
+TAGGING = frozenset(
+    {"AddMetadata", "AddTags", "AddProperties", "TagAsUserID", "TagAsItemID", "TagAsUserFeatures", "TagAsItemFeatures"}
 )
+"""NVTabular's tagging operators; a graph that was read from a workflow calls all of them AddMetadata."""
+
+PASS_THROUGH = TAGGING | {"Rename", "ListSlice"}
 """Operators that keep values as they are, so that a categorical column keeps its cardinality."""
 
 _NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
@@ -186,6 +188,19 @@ class FeatureGraph:
     def columns_tagged(self, *tags: str) -> tuple[Column, ...]:
         """Return the feature columns that carry all of `tags`."""
         return tuple(column for column in self.output_columns if set(tags) <= set(column.tags))
+
+    def raw_columns_of(self, *names: str) -> tuple[str, ...]:
+        """Return the raw columns that the feature columns `names` are made from, in the order of the inputs."""
+        nodes = {node.id: node for node in self.nodes}
+        open_refs = [ref for ref in self.outputs if ref.column in names]
+        found: set[str] = set()
+        while open_refs:
+            ref = open_refs.pop()
+            if ref.node == INPUT:
+                found.add(ref.column)
+            else:
+                open_refs += nodes[ref.node].sources(ref.column)
+        return tuple(column.name for column in self.inputs if column.name in found)
 
     @property
     def is_fitted(self) -> bool:

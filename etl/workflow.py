@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from etl.config import ChainConfig, FeaturesConfig
 from etl.dtypes import is_float, is_integer
 from etl.errors import ConfigError, MewsError
+from etl.graph import TAGGING
 from etl.reader import door
-from etl.reader.operators import RULES, TAGGING
+from etl.reader.operators import RULES
 
 _SUPPORTED = sorted({*RULES, *TAGGING})
 _LABEL_TAGS = ["target", "binary_classification"]
@@ -72,7 +73,8 @@ def chains_from_roles(columns: Sequence[RoleColumn], features: FeaturesConfig) -
     """Return the default features: codes for ids, categories and tags, scaled logarithms for numbers.
 
     Labels, weights, timestamps and ignored columns make none. A number's logarithm is taken only where its declared
-    minimum is 0 or more. Raises ConfigError when a column's type does not fit its role, or nothing is left.
+    minimum is from 0 to 1, as with counts and prices: that of a year would be a straight line with less precision.
+    Raises ConfigError when a column's type does not fit its role, or nothing is left.
     """
     _check_roles(columns)
     cut = {"ListSlice": {"start": 0, "end": features.max_list_length, "pad": True}}
@@ -116,7 +118,7 @@ def _numbers(columns: Iterable[RoleColumn], counted: bool) -> list[str]:
     return [
         column.name
         for column in columns
-        if column.role == "numeric" and counted == (column.minimum is not None and column.minimum >= 0)
+        if column.role == "numeric" and counted == (column.minimum is not None and 0 <= column.minimum <= 1)
     ]
 
 

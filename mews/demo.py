@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -41,19 +42,29 @@ def _overrides_for(data: Path) -> list[str]:
 
 
 def _closing_lines(session: Session, summary: dict[str, Any]) -> None:
-    line, run = session.terminal.line, shlex.quote(str(session.run.folder))
+    from mews.stages.model import with_interval
+
+    line, run, mews = session.terminal.line, shlex.quote(str(session.run.folder)), _program()
     model, parity = summary["model"], summary["parity"]
     best = f" (best reachable {model['auc_best']:.4f})" if model["auc_best"] is not None else ""
     line()
-    line(f"AUC {model['auc']:.4f} [{model['auc_low']:.4f}, {model['auc_high']:.4f}]{best}")
+    line(f"AUC {with_interval(model, 'auc')}{best}")
     largest = max(parity["http_max_abs_diff"], parity["grpc_max_abs_diff"])
     line(f"served = offline within {largest:.1e} on {parity['rows']:,} held-out rows, over HTTP and gRPC")
     line(f"{summary['seconds']['total']:.0f} s, {summary['peak_rss_mb']:,} MiB at the peak; report: {run}/report.html")
     line()
+    commands = {
+        f"{mews} serve --run {run}": "Triton on 127.0.0.1:8000 and :8001",
+        f"{mews} predict --grpc --input {run}/examples/rows.json --run {run}": "scores for a few rows",
+        f"{mews} demo --run {run} --set model.name=dcn_v2": "another model; only what changes runs",
+        f"{mews} config show --run {run}": "every setting",
+    }
     line("Next:")
-    line(f"  .venv/bin/mews serve --run {run}                                   # Triton on 127.0.0.1:8000 and :8001")
-    line(f"  .venv/bin/mews predict --grpc --input {run}/examples/rows.json --run {run}")
-    line(
-        f"  .venv/bin/mews demo --run {run} --set model.name=dcn_v2            # another model; only what changes runs"
-    )
-    line(f"  .venv/bin/mews config show --run {run}                             # every setting")
+    for command, what in commands.items():
+        line(f"  {command:<{max(map(len, commands))}}  # {what}")
+
+
+def _program() -> str:
+    """Return how to call `mews` from the current folder."""
+    path = Path(sys.executable).absolute().with_name("mews")
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))

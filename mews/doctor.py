@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
 import shutil
 import sys
@@ -13,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from etl.errors import MewsError
+from etl.versions import installed
 
 
 @dataclass(frozen=True)
@@ -51,23 +52,14 @@ def _machine() -> Check:
 
 def _packages() -> Check:
     names = ("nvtabular", "merlin-models", "merlin-systems", "tensorflow", "polars", "onnxruntime", "tritonclient")
-    missing = [name for name in names if not _installed(name)]
+    found = installed(names)
+    missing = [name for name in names if name not in found]
     if missing:
         return Check("packages", "FAIL", f"missing {', '.join(missing)}: run make setup")
-    return Check("packages", "PASS", ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names))
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+    return Check("packages", "PASS", ", ".join(f"{name} {version}" for name, version in found.items()))
 
 
 def _guard(name: str, find: Callable[[], object], cost: str) -> Check:
-    from etl.errors import MewsError
-
     try:
         return Check(name, "PASS", str(find()))
     except MewsError as error:

@@ -13,7 +13,7 @@ from etl.atomic import write_text
 from mews import cache
 from mews.config import PipelineConfig, dump
 from mews.console import ProgressLine, Terminal
-from mews.run import Run
+from mews.run import PARTS, Run
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,10 @@ class Stage:
 
 
 def _source(config: PipelineConfig) -> Iterable[Path]:
-    return [config.data.path] if config.data.path else []
+    path = config.data.path
+    if path is None or path.exists():
+        return [path] if path else []
+    return sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))  # a pattern, such as clicks/*.parquet
 
 
 def _workflow(config: PipelineConfig) -> Iterable[Path]:
@@ -72,7 +75,7 @@ _STAGES = (
     Stage(
         "transform", ("fit", "split"), "mews.stages.features:transform",
         lambda c: (c.features.rows_per_file,),
-        lambda r: (*(r.features(part) for part in ("train", "valid", "test")), r.features_summary), ("etl",),
+        lambda r: (*(r.features(part) for part in PARTS), r.features_summary), ("etl",),
     ),
     Stage(
         "train", ("transform",), "mews.stages.model:train",
@@ -154,7 +157,7 @@ def _key(stage: Stage, config: PipelineConfig, records: dict[str, cache.Record])
         {
             "stage": stage.name,
             "settings": settings,
-            "code": cache.digest_code(*stage.packages),
+            "code": cache.digest_code("mews/stages", *stage.packages),
             "needs": {name: records[name].digest for name in stage.needs},
             "reads": cache.digest_files(stage.reads(config)),
         }

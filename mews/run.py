@@ -148,6 +148,6 @@ class Run:
                     received="a lock held by one",
                     hint="Wait for it, or choose another folder with --run.",
                 ) from None
-            for inner in (self.folder, self.folder / "data", self.folder / "features", self.folder / "bench"):
+            for inner in (self.folder, self.stages, *(self.folder / name for name in ("data", "features", "bench"))):
                 remove_leftovers(inner)
             yield

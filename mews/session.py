@@ -138,12 +138,13 @@ def _failed(terminal: Terminal, message: str, code: int, kind: str) -> int:
 
 
 def columns(rows: Sequence[Sequence[str]], *headers: str, title: str = "") -> Any:
-    """Return a table to print, its first column left and the others right aligned."""
+    """Return a table to print; columns of numbers are right aligned."""
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for number, header in enumerate(headers):
-        table.add_column(header, justify="left" if number == 0 else "right", overflow="fold")
+        numeric = all(row[number][:1].isdigit() or row[number] in ("", "-") for row in rows)
+        table.add_column(header, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
+from etl.versions import installed
 from mews.config import PipelineConfig
 from mews.pipeline import Outcome
 
@@ -15,10 +15,10 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Return the version of Mews and of every package a result depends on."""
+    """Return the versions of Mews and of the installed packages that a result depends on."""
     from mews import __version__
 
-    return {"mews": __version__} | {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"mews": __version__} | installed(_PACKAGES)
 
 
 def summarise(

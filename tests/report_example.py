@@ -68,84 +68,93 @@ def _column(name: str, dtype: str, role: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "dtype": dtype, "role": role, "rows": 400_000, "nulls": 0, **more}
 
 
-def _profile() -> dict[str, Any]:
-    days = [
-        {"day": f"2024-03-{day:02d}", "rate": 0.25 + 0.03 * math.sin(day / 3), "rows": 14_000} for day in range(1, 29)
-    ]
-    moments = [f"2024-03-{day:02d} 00:00:00" for day in range(1, 22)]
-    bell = [round(9000 * math.exp(-(((i - 7) / 4) ** 2)) + 40) for i in range(20)]
+def _coded_columns() -> list[dict[str, Any]]:
     tops = [
         {"value": v, "count": c}
         for v, c in (("DE", 121_000), ("FR", 80_400), ("GB", 61_200), ("ES", 33_000), ("PL", 21_000))
     ]
+    return [
+        _column("user_id", "int64", "user", distinct=19_871, min=0, max=20_411, top=[{"value": 17, "count": 4100}]),
+        _column("item_id", "int64", "item", distinct=4_998, min=0, max=5_120, top=[{"value": 3, "count": 11_100}]),
+        _column("country", "string", "categorical", distinct=42, nulls=8_120, top=tops),
+        _column("device", "string", "categorical", distinct=4, top=tops[:3]),
+        _column(
+            "category",
+            "string",
+            "categorical",
+            distinct=120,
+            top=[{"value": "garden furniture and more", "count": 91_000}],
+        ),
+        _column(
+            "tags",
+            "string",
+            "tags",
+            list=True,
+            lengths={"min": 0, "mean": 2.4, "max": 6},
+            distinct=310,
+            nulls=20_140,
+            top=tops,
+        ),
+    ]
+
+
+def _measured_columns() -> list[dict[str, Any]]:
+    moments = [f"2024-03-{day:02d} 00:00:00" for day in range(1, 22)]
+    bell = [round(9000 * math.exp(-(((i - 7) / 4) ** 2)) + 40) for i in range(20)]
+    return [
+        _column(
+            "price",
+            "float64",
+            "numeric",
+            distinct=9_914,
+            nulls=12_011,
+            min=0.49,
+            mean=34.217,
+            max=1899.0,
+            histogram={"edges": [i * 10.0 for i in range(21)], "counts": bell},
+        ),
+        _column(
+            "age",
+            "int64",
+            "numeric",
+            distinct=71,
+            min=16,
+            mean=38.4,
+            max=93,
+            nulls=31_000,
+            histogram={"edges": [16.0 + 4 * i for i in range(21)], "counts": bell[::-1]},
+        ),
+        _column(
+            "timestamp",
+            "datetime",
+            "timestamp",
+            distinct=390_123,
+            min="2024-03-01 00:00:07",
+            mean="2024-03-14 11:59:00",
+            max="2024-03-28 23:59:51",
+            histogram={"edges": moments, "counts": bell},
+        ),
+        _column(
+            "label",
+            "int8",
+            "label",
+            distinct=2,
+            min=0,
+            mean=0.2513,
+            max=1,
+            top=[{"value": 0, "count": 299_480}, {"value": 1, "count": 100_520}],
+            histogram={"edges": [0, 0.5, 1], "counts": [299_480, 100_520]},
+        ),
+    ]
+
+
+def _profile() -> dict[str, Any]:
+    days = [
+        {"day": f"2024-03-{day:02d}", "rate": 0.25 + 0.03 * math.sin(day / 3), "rows": 14_000} for day in range(1, 29)
+    ]
     return {
         "rows": 400_000,
-        "columns": [
-            _column("user_id", "int64", "user", distinct=19_871, min=0, max=20_411, top=[{"value": 17, "count": 4100}]),
-            _column("item_id", "int64", "item", distinct=4_998, min=0, max=5_120, top=[{"value": 3, "count": 11_100}]),
-            _column("country", "string", "categorical", distinct=42, nulls=8_120, top=tops),
-            _column("device", "string", "categorical", distinct=4, top=tops[:3]),
-            _column(
-                "category",
-                "string",
-                "categorical",
-                distinct=120,
-                top=[{"value": "garden furniture and more", "count": 91_000}],
-            ),
-            _column(
-                "tags",
-                "string",
-                "tags",
-                list=True,
-                lengths={"min": 0, "mean": 2.4, "max": 6},
-                distinct=310,
-                nulls=20_140,
-                top=tops,
-            ),
-            _column(
-                "price",
-                "float64",
-                "numeric",
-                distinct=9_914,
-                nulls=12_011,
-                min=0.49,
-                mean=34.217,
-                max=1899.0,
-                histogram={"edges": [i * 10.0 for i in range(21)], "counts": bell},
-            ),
-            _column(
-                "age",
-                "int64",
-                "numeric",
-                distinct=71,
-                min=16,
-                mean=38.4,
-                max=93,
-                nulls=31_000,
-                histogram={"edges": [16.0 + 4 * i for i in range(21)], "counts": bell[::-1]},
-            ),
-            _column(
-                "timestamp",
-                "datetime",
-                "timestamp",
-                distinct=390_123,
-                min="2024-03-01 00:00:07",
-                mean="2024-03-14 11:59:00",
-                max="2024-03-28 23:59:51",
-                histogram={"edges": moments, "counts": bell},
-            ),
-            _column(
-                "label",
-                "int8",
-                "label",
-                distinct=2,
-                min=0,
-                mean=0.2513,
-                max=1,
-                top=[{"value": 0, "count": 299_480}, {"value": 1, "count": 100_520}],
-                histogram={"edges": [0, 0.5, 1], "counts": [299_480, 100_520]},
-            ),
-        ],
+        "columns": [*_coded_columns(), *_measured_columns()],
         "label": {"column": "label", "rate": 0.2513, "by_day": days},
         "splits": {
             "by": "time",
@@ -245,7 +254,7 @@ def _history() -> list[dict[str, Any]]:
         (0.494, 0.514, 0.741),
     )
     return [
-        {"epoch": i + 1, "loss": a, "valid_loss": b, "valid_auc": c, "seconds": 12.1, "samples_per_s": 82_000.0}
+        {"epoch": i + 1, "train_loss": a, "valid_loss": b, "valid_auc": c, "seconds": 12.1, "samples_per_s": 82_000.0}
         for i, (a, b, c) in enumerate(losses)
     ]
 
@@ -305,7 +314,10 @@ def _serving() -> dict[str, Any]:
         for row in results
     ]
     cdf = {
-        target: [[p50 * (0.8 + 0.25 * (q / 100) + 0.02 / (1.01 - q / 100)), q / 100] for q in range(101)]
+        target: {
+            "share": [q / 100 for q in range(101)],
+            "us": [p50 * (0.8 + 0.25 * (q / 100) + 0.02 / (1.01 - q / 100)) for q in range(101)],
+        }
         for target, (p50, _) in TARGETS.items()
     }
     machine = {"cpu": "Example CPU @ 2.40GHz", "cores": 2, "memory_gb": 15.6, "os": "Debian GNU/Linux 12", "gpu": None}
@@ -314,5 +326,5 @@ def _serving() -> dict[str, Any]:
 
 def _manifest() -> dict[str, Any]:
     names = ("config.pbtxt", "mews_features_1/1/model.onnx", "mews_model_1/1/model.onnx")
-    files = {name: {"sha256": f"{index}" * 64, "bytes": 1024 * 37 ** (index + 1)} for index, name in enumerate(names)}
+    files = {name: {"sha256": f"{index}" * 64, "size": 1024 * 37 ** (index + 1)} for index, name in enumerate(names)}
     return {"name": "mews", "version": 1, "fingerprint": "4f1c0d9ab7e2" + "0" * 52, "files": files}

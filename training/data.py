@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.errors import ArtifactError, ConfigError, DataError
+from etl.names import FINGERPRINT
 from training.tensorflow import merlin_models, quiet
 
 if TYPE_CHECKING:
     from merlin.schema import ColumnSchema, Schema
 
-FINGERPRINT = b"mews.fingerprint"
+Array = npt.NDArray[Any]
 _TARGETS = {"target", "binary_classification", "regression"}
 # Rows shuffled together. The dataloader holds up to three times as many in memory.
 _SHUFFLED_ROWS = 1_000_000
@@ -34,13 +35,15 @@ class Feature:
     """One input of a model: int64 codes of a categorical column or float32 values of a continuous one.
 
     `length` is that of a padded list ([batch, length], code 0 is padding), None for a scalar ([batch, 1]).
-    `cardinality` is the number of codes of a categorical column, None for a continuous one.
+    `cardinality` is the number of codes of a categorical column, None for a continuous one. `stored` is the type that
+    the features have it in, where that is another: NVTabular's Normalize makes float64 unless told otherwise.
     """
 
     name: str
     length: int | None
     cardinality: int | None
     tags: tuple[str, ...] = ()
+    stored: str | None = None
 
     @property
     def categorical(self) -> bool:
@@ -51,6 +54,11 @@ class Feature:
     def dtype(self) -> str:
         """int64 or float32."""
         return "int64" if self.categorical else "float32"
+
+    @property
+    def given(self) -> str:
+        """The type that the features have it in."""
+        return self.stored or self.dtype
 
     @property
     def width(self) -> int:
@@ -116,8 +124,8 @@ def fingerprint(*folders: Path) -> str:
 
     ArtifactError when parts come from different graphs.
     """
-    found = {
-        (pq.read_metadata(path).metadata or {}).get(FINGERPRINT, b"").decode()
+    found: set[str] = {
+        (pq.read_metadata(path).metadata or {}).get(FINGERPRINT.encode(), b"").decode()
         for folder in folders
         for path in parts(folder)
     }
@@ -177,14 +185,15 @@ def _feature(column: ColumnSchema) -> tuple[Feature, str]:
         length = None if column.is_ragged else column.shape.dims[1].max
         if length is None:
             problem = "lists of different lengths; pad them with ListSlice(start, end, pad=True)"
-    if "categorical" not in tags:
-        if column.is_list:
-            problem = "lists of continuous values are not supported; aggregate them to a scalar"
-        return Feature(column.name, length, None, tuple(sorted(tags))), problem
-    if column.int_domain is None or not column.int_domain.max:
+    domain = column.int_domain if "categorical" in tags else None
+    if "categorical" not in tags and column.is_list:
+        problem = "lists of continuous values are not supported; aggregate them to a scalar"
+    if "categorical" in tags and (domain is None or not domain.max):
         problem = problem or "the schema has no largest code (int_domain); encode it with Categorify"
-    cardinality = int(column.int_domain.max) + 1 if column.int_domain else 0
-    return Feature(column.name, length, cardinality, tuple(sorted(tags))), problem
+    cardinality = None if "categorical" not in tags else int(domain.max) + 1 if domain else 0
+    feature = Feature(column.name, length, cardinality, tuple(sorted(tags)))
+    stored = {"boolean": "bool"}.get(column.dtype.name, column.dtype.name)
+    return feature if stored in (feature.dtype, "unknown") else replace(feature, stored=stored), problem
 
 
 def check_labels(folder: Path, label: str) -> float:
@@ -202,7 +211,7 @@ def check_labels(folder: Path, label: str) -> float:
             received=f"only {next(iter(counts))}",
             hint="Use more rows or another split.",
         )
-    return counts[1] / sum(counts.values())
+    return float(counts[1] / sum(counts.values()))
 
 
 def check_codes(folder: Path, inputs: Inputs) -> None:
@@ -272,7 +281,7 @@ def _two_dimensional(inputs: Inputs) -> Callable[[dict[str, Any], Any], tuple[di
     return reshape
 
 
-def batches(folder: Path, features: tuple[Feature, ...], size: int = 65_536) -> Iterator[dict[str, np.ndarray]]:
+def batches(folder: Path, features: tuple[Feature, ...], size: int = 65_536) -> Iterator[dict[str, Array]]:
     """Yield a split's rows in order, `size` at a time: {name: [rows, width]} in each feature's dtype."""
     names = [feature.name for feature in features]
     for path in parts(folder):
@@ -285,11 +294,12 @@ def batches(folder: Path, features: tuple[Feature, ...], size: int = 65_536) -> 
             yield {feature.name: _array(batch.column(feature.name), feature) for feature in features}
 
 
-def _array(column: pa.Array, feature: Feature) -> np.ndarray:
+def _array(column: pa.Array, feature: Feature) -> Array:
     values = column.flatten() if feature.length else column
-    return values.to_numpy(zero_copy_only=False).astype(feature.dtype).reshape(len(column), feature.width)
+    made: Array = values.to_numpy(zero_copy_only=False).astype(feature.dtype)
+    return made.reshape(len(column), feature.width)
 
 
-def labels(folder: Path, label: str) -> np.ndarray:
+def labels(folder: Path, label: str) -> Array:
     """The labels of a split in row order, int8 [rows]."""
     return pl.scan_parquet(parts(folder)).select(pl.col(label).cast(pl.Int8)).collect().to_series().to_numpy()

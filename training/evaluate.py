@@ -29,21 +29,22 @@ _SMALLEST = 1e-7
 
 
 def evaluate(
-    labels: np.ndarray,
-    scores: np.ndarray,
+    labels: data.Array,
+    scores: data.Array,
     config: EvaluateConfig,
-    baselines: dict[str, np.ndarray] | None = None,
+    baselines: dict[str, data.Array] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Judge `scores` (probabilities, [rows]) by `labels` (0 or 1, [rows]) and return plain JSON values.
 
     Keys: rows, click_rate; auc, logloss and ece, each with _low and _high (null without bootstrap); confidence,
     bootstrap; `baselines`, the same metrics and `roc` for each given score array; `roc` {fpr, tpr}; `calibration`, a
-    list of {predicted, observed, rows}; `histogram` {edges, negatives, positives}. DataError when the arrays differ in length,
-    hold NaN, or one class only.
+    list of {predicted, observed, rows}; `histogram` {edges, negatives, positives}. DataError when the arrays differ in
+    length, hold NaN, or one class only.
     """
     labels, scores = _checked(labels, scores)
-    found = {"rows": len(labels), "click_rate": float(labels.mean()), **_metrics(labels, scores, config, seed)}
+    found: dict[str, Any] = {"rows": len(labels), "click_rate": float(labels.mean())}
+    found |= _metrics(labels, scores, config, seed)
     found["confidence"], found["bootstrap"] = config.confidence, config.bootstrap
     found["baselines"] = {
         name: {**_metrics(*_checked(labels, values), config, seed), "roc": _roc(labels, values)}
@@ -82,18 +83,19 @@ def evaluate_model(
     return found
 
 
-def popularity(train: Path, test: Path, item: str, label: str) -> np.ndarray:
+def popularity(train: Path, test: Path, item: str, label: str) -> data.Array:
     """Each test row's item click rate in the training rows, drawn towards the overall rate; float64 [rows]."""
     counted = (
         pl.scan_parquet(data.parts(train)).group_by(item).agg(clicks=pl.col(label).sum(), shown=pl.len()).collect()
     )
-    overall = counted["clicks"].sum() / counted["shown"].sum()
+    clicks, shown = counted.select(pl.col("clicks").sum(), pl.col("shown").sum()).row(0)
+    overall = clicks / shown
     rates = counted.select(item, rate=(pl.col("clicks") + _PRIOR_ROWS * overall) / (pl.col("shown") + _PRIOR_ROWS))
     rows = pl.scan_parquet(data.parts(test)).select(item).collect()
     return rows.join(rates, on=item, how="left", maintain_order="left")["rate"].fill_null(overall).to_numpy()
 
 
-def _checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _checked(labels: data.Array, scores: data.Array) -> tuple[data.Array, data.Array]:
     labels, scores = np.asarray(labels).astype("int8"), np.asarray(scores, "float64")
     if labels.shape != scores.shape or labels.ndim != 1:
         raise DataError("scores", expected=f"one for each of {len(labels)} labels", received=f"shape {scores.shape}")
@@ -104,9 +106,9 @@ def _checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nda
     return labels, scores
 
 
-def _metrics(labels: np.ndarray, scores: np.ndarray, config: EvaluateConfig, seed: int) -> dict[str, float | None]:
+def _metrics(labels: data.Array, scores: data.Array, config: EvaluateConfig, seed: int) -> dict[str, float | None]:
     order = np.argsort(scores, kind="stable")
-    sorted_rows = _Sorted(labels[order].astype("float64"), scores[order])
+    sorted_rows = SortedRows(labels[order].astype("float64"), scores[order])
     points = {
         "auc": float(roc_auc_score(labels, scores)),
         "logloss": float(log_loss(labels, np.clip(scores, _SMALLEST, 1 - _SMALLEST))),
@@ -114,6 +116,10 @@ def _metrics(labels: np.ndarray, scores: np.ndarray, config: EvaluateConfig, see
     }
     found: dict[str, float | None] = {}
     samples = _bootstrap(sorted_rows, config, seed)
+    if len(samples):
+        # Drawing rows twice adds noise to every bin and so raises the calibration error: its spread is kept, its
+        # centre is the value itself (bias-corrected percentiles; Efron and Tibshirani 1993, chapter 10).
+        samples[:, 2] = np.maximum(samples[:, 2] - np.median(samples[:, 2]) + points["ece"], 0)
     tail = (1 - config.confidence) / 2
     for column, (name, value) in enumerate(points.items()):
         low, high = np.nanquantile(samples[:, column], [tail, 1 - tail]) if len(samples) else (None, None)
@@ -125,7 +131,7 @@ def _metrics(labels: np.ndarray, scores: np.ndarray, config: EvaluateConfig, see
     return found
 
 
-def _bootstrap(rows: _Sorted, config: EvaluateConfig, seed: int) -> np.ndarray:
+def _bootstrap(rows: SortedRows, config: EvaluateConfig, seed: int) -> data.Array:
     """[resamples, 3]: AUC, log loss and ECE; NaN for the AUC of a resample of one class."""
     random, count = np.random.default_rng(seed), len(rows.labels)
     samples = np.empty((config.bootstrap, 3))
@@ -135,16 +141,16 @@ def _bootstrap(rows: _Sorted, config: EvaluateConfig, seed: int) -> np.ndarray:
     return samples
 
 
-class _Sorted:
+class SortedRows:
     """Rows in order of their scores; every metric takes how often each row counts (whole numbers as float64)."""
 
-    def __init__(self, labels: np.ndarray, scores: np.ndarray) -> None:
+    def __init__(self, labels: data.Array, scores: data.Array) -> None:
         self.labels, self.scores = labels, scores
         self.starts = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])  # first row of every distinct score
         clipped = np.clip(scores, _SMALLEST, 1 - _SMALLEST)
         self.losses = -np.where(labels > 0, np.log(clipped), np.log1p(-clipped))
 
-    def auc(self, weights: np.ndarray) -> float:
+    def auc(self, weights: data.Array) -> float:
         """Share of (click, no click) pairs in the right order; a tie counts half."""
         clicks = np.add.reduceat(weights * self.labels, self.starts)
         others = np.add.reduceat(weights * (1 - self.labels), self.starts)
@@ -152,19 +158,20 @@ class _Sorted:
         below = np.cumsum(others) - others
         return float((clicks * (below + others / 2)).sum() / pairs) if pairs else float("nan")
 
-    def logloss(self, weights: np.ndarray) -> float:
+    def logloss(self, weights: data.Array) -> float:
         """Mean negative log likelihood."""
         return float(weights @ self.losses / weights.sum())
 
-    def bins(self, weights: np.ndarray, count: int) -> np.ndarray:
+    def bins(self, weights: data.Array, count: int) -> data.Array:
         """First rows of up to `count` bins of equal weight; rows of one score are never divided."""
         below = np.r_[0, np.cumsum(weights)]
         wanted = -(-int(below[-1]) * np.arange(count) // count)
         first = np.searchsorted(below, wanted, side="right") - 1
         groups = np.searchsorted(self.starts, np.minimum(first, len(weights) - 1), side="right") - 1
-        return np.unique(self.starts[groups])
+        starts: data.Array = np.unique(self.starts[groups])
+        return starts
 
-    def ece(self, weights: np.ndarray, count: int) -> float:
+    def ece(self, weights: data.Array, count: int) -> float:
         """Mean distance between predicted and observed rate over the bins, by their weight."""
         return float(
             np.abs(np.add.reduceat(weights * (self.labels - self.scores), self.bins(weights, count))).sum()
@@ -172,15 +179,15 @@ class _Sorted:
         )
 
 
-def _roc(labels: np.ndarray, scores: np.ndarray) -> dict[str, list[float]]:
+def _roc(labels: data.Array, scores: data.Array) -> dict[str, list[float]]:
     fpr, tpr, _ = roc_curve(labels, scores)
     at = np.linspace(0, 1, _CURVE_POINTS)
     return {"fpr": at.tolist(), "tpr": np.interp(at, fpr, tpr).tolist()}
 
 
-def _calibration(labels: np.ndarray, scores: np.ndarray, count: int) -> list[dict[str, float]]:
+def _calibration(labels: data.Array, scores: data.Array, count: int) -> list[dict[str, float]]:
     order = np.argsort(scores, kind="stable")
-    rows = _Sorted(labels[order].astype("float64"), scores[order])
+    rows = SortedRows(labels[order].astype("float64"), scores[order])
     ones = np.ones(len(labels))
     starts = rows.bins(ones, count)
     sizes, clicks, predicted = (np.add.reduceat(values, starts) for values in (ones, rows.labels, rows.scores))

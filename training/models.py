@@ -60,7 +60,7 @@ def _dlrm(inputs: Inputs, config: ModelConfig, seed: int) -> Any:
             "dlrm", expected="at least two features", received=f"only {codes[0]}", hint="Use the model dcn_v2."
         )
     embeddings = _embeddings(inputs, codes, config, seed)
-    interact = mm.SequentialBlock(mm.StackFeatures(axis=1), _layers()["PairwiseDots"]())
+    interact = mm.SequentialBlock(mm.StackFeatures(axis=1), _pairwise_dots()())
     if not values:
         return mm.Model(embeddings, interact, _top(config), _output(inputs), schema=_features(inputs))
     if config.bottom[-1] != config.embedding_dim:
@@ -111,7 +111,7 @@ def _embeddings(inputs: Inputs, codes: list[str], config: ModelConfig, seed: int
     return merlin_models().Embeddings(
         inputs.schema[codes],
         dim=config.embedding_dim,
-        table_cls=_layers()["MaskedEmbeddingTable"],
+        table_cls=_masked_embedding_table(),
         l2_batch_regularization_factor={
             feature.name: config.l2 * (feature.cardinality or 0) / inputs.rows for feature in inputs.features
         },
@@ -136,13 +136,17 @@ def _optimizer(config: ModelConfig) -> Any:
     return made[config.optimizer](learning_rate=config.learning_rate)
 
 
+def _is_id(feature: Any) -> bool:
+    return bool({tag.value for tag in feature.tags} & {"user_id", "item_id", "id"})
+
+
 @cache
-def _layers() -> dict[str, Any]:
-    """The Keras layers of our own; made on first use, since their base classes come with TensorFlow."""
+def _masked_embedding_table() -> Any:
+    """A Keras layer of our own; made on first use, since its base class comes with TensorFlow."""
     tf, mm = tensorflow(), merlin_models()
 
     @tf.keras.utils.register_keras_serializable(package="mews")
-    class MaskedEmbeddingTable(mm.EmbeddingTable):
+    class MaskedEmbeddingTable(mm.EmbeddingTable):  # type: ignore[misc, name-defined]
         """Merlin's table, with lists averaged over their values alone: code 0 is padding and counts for nothing.
 
         Merlin's own mean over a dense list counts the padding. A list of nothing but padding gives zeros. In training,
@@ -173,12 +177,9 @@ def _layers() -> dict[str, Any]:
             found = {name: self._vectors(inputs[name]) for name in self.schema.column_names if name in inputs}
             if training and self.id_dropout:
                 self.steps.assign_add(1)
-                hidden = [name for name in found if self._is_id(name)]
+                hidden = [name for name in found if _is_id(self.features[name])]
                 found |= {name: self._hide(name, found[name]) for name in hidden}
             return found
-
-        def _is_id(self, name: str) -> bool:
-            return bool({tag.value for tag in self.features[name].tags} & {"user_id", "item_id", "id"})
 
         def _hide(self, name: str, vectors: Any) -> Any:
             seed = tf.stack([(self.seed ^ zlib.crc32(name.encode())) % 2**31, self.steps])
@@ -197,8 +198,16 @@ def _layers() -> dict[str, Any]:
                 self.add_loss(self.l2_batch_regularization_factor * tf.reduce_mean(tf.reduce_sum(vectors**2, -1)))
             return vectors
 
+    return MaskedEmbeddingTable
+
+
+@cache
+def _pairwise_dots() -> Any:
+    """A Keras layer of our own; made on first use, since its base class comes with TensorFlow."""
+    tf = tensorflow()
+
     @tf.keras.utils.register_keras_serializable(package="mews")
-    class PairwiseDots(tf.keras.layers.Layer):
+    class PairwiseDots(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
         """[batch, features, dim] -> the dot product of every pair of features, [batch, features * (features - 1) / 2].
 
         The same numbers as Merlin's DotProductInteraction, whose mask is computed anew for every batch.
@@ -212,4 +221,4 @@ def _layers() -> dict[str, Any]:
         def compute_output_shape(self, input_shape: Any) -> Any:
             return tf.TensorShape([input_shape[0], input_shape[1] * (input_shape[1] - 1) // 2])
 
-    return {"MaskedEmbeddingTable": MaskedEmbeddingTable, "PairwiseDots": PairwiseDots}
+    return PairwiseDots

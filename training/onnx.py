@@ -11,8 +11,10 @@ import numpy as np
 
 from etl.atomic import atomic_file
 from etl.errors import MewsError
-from training.data import Feature, tensor_names
-from training.predict import load, read_features
+from etl.graph import Column
+from training.data import Feature
+from training.foreign import Score, foreign
+from training.predict import load_tensors, read_features
 from training.tensorflow import quiet, tensorflow
 from training.train import read_training
 
@@ -20,52 +22,80 @@ OPSET = 17
 TOLERANCE = 1e-5
 _COMPARED_ROWS = (257, 1)
 
+Input = Feature | Column
+
 
 def to_onnx(model: Path, target: Path) -> None:
     """Write the SavedModel of the folder `model` (made by train) as the ONNX file `target`, atomically.
 
-    Inputs carry the features' names, [batch, 1] or [batch, length], int64 or float32; the output is `score` [batch, 1]
-    float32. The fingerprint is in metadata_props under mews.fingerprint, if the features had one. MewsError, and no
+    Inputs carry the features' names and types, [batch, 1] or [batch, length]; the output is `score` [batch, 1] float32.
+    The fingerprint is in metadata_props under mews.fingerprint, if the features had one. MewsError, and no
     file, when ONNX Runtime and TensorFlow differ by more than 1e-5 on random rows.
     """
-    import onnx
-
     facts = read_training(model)
     features = read_features(facts)
-    proto = _convert(model, features)
+    columns = [
+        Column(f.name, f.given, f.length is not None, f.length, f.tags, cardinality=f.cardinality) for f in features
+    ]
+    tf, scored = tensorflow(), load_tensors(model, features)
+    _write(
+        lambda tensors: scored({f.name: tf.cast(tensors[f.name], f.dtype) for f in features}),
+        columns,
+        target,
+        facts["fingerprint"],
+        f"the ONNX export of {model}",
+    )
+
+
+def keras_to_onnx(model: Any, columns: Sequence[Column], target: Path, fingerprint: str) -> None:
+    """Write a model that Mews did not train as the ONNX file `target`, atomically.
+
+    `model` is a Keras or Merlin model in memory, trained, or the folder of a SavedModel. `columns` and `fingerprint`
+    are the feature graph's: output_columns and fingerprint; columns that the model does not read are left out.
+    Inputs carry the columns' names and types, [batch, 1] or [batch, length]; the output is `score` [batch, 1] float32.
+    ConfigError when the model reads other columns or has not one number a row; MewsError, and no file, when ONNX
+    Runtime and TensorFlow differ by more than 1e-5 on random rows.
+    """
+    read, score = foreign(model, columns)
+    what = f"the ONNX export of {model if isinstance(model, Path | str) else type(model).__name__}"
+    _write(score, read, target, fingerprint, what)
+
+
+def _write(score: Score, columns: Sequence[Input], target: Path, fingerprint: str, what: str) -> None:
+    """Convert, simplify, compare with TensorFlow, and write."""
+    import onnx
+
+    proto = _convert(score, columns)
     simplify(proto.graph)
     proto.producer_name, proto.producer_version = "mews", ""
     used = {node.domain for node in proto.graph.node}
     kept = [opset for opset in proto.opset_import if opset.domain in used]
     del proto.opset_import[:]
     proto.opset_import.extend(kept)  # tf2onnx declares domains that no node uses; joining graphs would trip over them
-    if facts["fingerprint"]:
-        onnx.helper.set_model_props(proto, {"mews.fingerprint": facts["fingerprint"]})
+    if fingerprint:
+        onnx.helper.set_model_props(proto, {"mews.fingerprint": fingerprint})
     onnx.checker.check_model(proto, full_check=True)
-    compare(proto, model, features)
+    compare(proto, score, columns, what)
     with atomic_file(target) as temporary:
         temporary.write_bytes(proto.SerializeToString())
 
 
-def _convert(model: Path, features: Sequence[Feature]) -> Any:
-    """tf2onnx on a function of positional inputs, whose names are then set to the features' own."""
+def _convert(score: Score, columns: Sequence[Input]) -> Any:
+    """tf2onnx on a function of positional inputs, whose names are then set to the columns' own."""
     tf = tensorflow()
     with quiet():
         import tf2onnx
 
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-        loaded = tf.saved_model.load(str(model / "saved_model"))
-        tensors = list(tensor_names(features).values())
-        score = tf.function(
-            lambda *columns: loaded.score(dict(zip(tensors, columns, strict=True)))["score"], autograph=False
-        )
+        names = [column.name for column in columns]
+        traced = tf.function(lambda *tensors: score(dict(zip(names, tensors, strict=True))), autograph=False)
         # Column names may hold characters that TensorFlow does not allow in a tensor's name.
         signature = [
-            tf.TensorSpec([None, feature.width], feature.dtype, name=f"input_{number}")
-            for number, feature in enumerate(features)
+            tf.TensorSpec([None, column.length or 1], column.dtype, name=f"input_{number}")
+            for number, column in enumerate(columns)
         ]
-        proto, _ = tf2onnx.convert.from_function(score, input_signature=signature, opset=OPSET)
-    _rename(proto.graph, {f"input_{number}": feature.name for number, feature in enumerate(features)})
+        proto, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=OPSET)
+    _rename(proto.graph, {f"input_{number}": name for number, name in enumerate(names)})
     return proto
 
 
@@ -132,36 +162,36 @@ def _drop_unused(graph: Any) -> None:
     graph.initializer.extend(initializers)
 
 
-def compare(proto: Any, model: Path, features: Sequence[Feature]) -> float:
+def compare(proto: Any, score: Score, columns: Sequence[Input], what: str) -> float:
     """Return the largest difference between ONNX Runtime and TensorFlow on random rows; MewsError above 1e-5."""
     import onnxruntime
 
+    tf, largest = tensorflow(), 0.0
     with quiet():
         session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    score, largest = load(model, features), 0.0
-    for rows in _COMPARED_ROWS:
-        columns = random_rows(features, rows)
-        (found,) = session.run(["score"], columns)
-        largest = max(largest, float(np.abs(found[:, 0] - score(columns)).max()))
+    read = {value.name for value in session.get_inputs()}
+    for count in _COMPARED_ROWS:
+        rows = random_rows(columns, count)
+        (found,) = session.run(["score"], {name: values for name, values in rows.items() if name in read})
+        with quiet():
+            wanted = score({name: tf.constant(values) for name, values in rows.items()}).numpy()
+        largest = max(largest, float(np.abs(found - wanted).max()))
     if not largest <= TOLERANCE:
-        raise MewsError(
-            f"the ONNX export of {model}",
-            expected=f"a difference of at most {TOLERANCE} to TensorFlow",
-            received=str(largest),
-        )
+        expected = f"a difference of at most {TOLERANCE} to TensorFlow"
+        raise MewsError(what, expected=expected, received=str(largest))
     return largest
 
 
-def random_rows(features: Sequence[Feature], rows: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Random inputs of a model: codes over the whole domain (lists with padding at their end), normal floats."""
+def random_rows(columns: Sequence[Input], rows: int, seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
+    """Random inputs of a model: codes over the whole domain (lists with padding at their end), normal numbers."""
     random, made = np.random.default_rng(seed), {}
-    for feature in features:
-        shape = (rows, feature.width)
-        if feature.cardinality is None:
-            made[feature.name] = random.normal(size=shape).astype("float32")
+    for column in columns:
+        shape = (rows, column.length or 1)
+        if column.cardinality is None:
+            made[column.name] = random.normal(size=shape).astype(column.dtype)
             continue
-        made[feature.name] = random.integers(0, feature.cardinality, shape, dtype="int64")
-        if feature.length:
-            padding = np.arange(feature.length) >= random.integers(0, feature.length + 1, (rows, 1))
-            made[feature.name][padding] = 0
+        codes = random.integers(0, column.cardinality, shape, dtype="int64")
+        if column.length:
+            codes[np.arange(column.length) >= random.integers(0, column.length + 1, (rows, 1))] = 0
+        made[column.name] = codes.astype(column.dtype)
     return made

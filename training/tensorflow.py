@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from types import ModuleType
+from typing import Any
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def quiet() -> Iterator[None]:
 
 
 @cache
-def tensorflow() -> ModuleType:
+def tensorflow() -> Any:
     """The `tensorflow` module; its native log is off unless TF_CPP_MIN_LOG_LEVEL says otherwise."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet():
@@ -37,7 +37,7 @@ def tensorflow() -> ModuleType:
 
 
 @cache
-def merlin_models() -> ModuleType:
+def merlin_models() -> Any:
     """The `merlin.models.tf` module; list columns are read as lists, not as strings, from then on."""
     import dask
 

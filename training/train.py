@@ -24,7 +24,7 @@ import numpy as np
 import polars as pl
 
 from etl.atomic import atomic_file, atomic_folder
-from etl.errors import MewsError
+from etl.errors import ArtifactError, MewsError
 from etl.progress import Progress, silent
 from training import data
 from training.config import ModelConfig
@@ -116,8 +116,6 @@ def save(model: Any, inputs: data.Inputs, folder: Path) -> None:
 
 def read_training(model: Path) -> dict[str, Any]:
     """The contents of a model folder's training.json; ArtifactError when it is not one."""
-    from etl.errors import ArtifactError
-
     try:
         found: dict[str, Any] = json.loads((model / "training.json").read_text())
     except (OSError, ValueError) as error:
@@ -214,7 +212,7 @@ class _Run:
                 self.progress(what, done, rows, "samples")
         return total / done
 
-    def _validate(self, labels: np.ndarray) -> tuple[float, float]:
+    def _validate(self, labels: data.Array) -> tuple[float, float]:
         from sklearn.metrics import log_loss, roc_auc_score
 
         batches = data.batches(self.folders[1], self.inputs.features)

@@ -13,6 +13,7 @@ Exprs are compared by identity: one object is computed once.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -42,13 +43,13 @@ class Refusal(Exception):  # noqa: N818 - it is not an error of the program; com
         super().__init__(reason)
 
 
-class Expr:
+class Expr(ABC):
     """One column; see the module's docstring."""
 
     @property
+    @abstractmethod
     def type(self) -> Type:
         """What the column holds."""
-        raise NotImplementedError
 
     @property
     def parts(self) -> tuple[Expr, ...]:

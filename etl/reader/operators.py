@@ -14,13 +14,9 @@ import numpy as np
 import polars as pl
 
 from etl.dtypes import dtype
-from etl.graph import OpNode, vocabulary_of
+from etl.graph import TAGGING, OpNode, vocabulary_of
 
 State = dict[str, pl.DataFrame]
-TAGGING = frozenset(
-    {"AddMetadata", "AddTags", "AddProperties", "TagAsUserID", "TagAsItemID", "TagAsUserFeatures", "TagAsItemFeatures"}
-)
-"""NVTabular's tagging operators; a graph calls all of them AddMetadata."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import copy
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -27,16 +28,18 @@ Made = dict[str, Ref]
 """The columns of one Merlin node in order: name to the operator that made it."""
 
 
-def read(workflow: Any, inputs: Sequence[Column]) -> FeatureGraph:
+def read(workflow: Any, inputs: Sequence[Column] | None = None) -> FeatureGraph:
     """Return an nvtabular.Workflow as a FeatureGraph, with its statistics if it is fitted; the workflow is not changed.
 
-    `inputs` are the raw columns of the data; the graph keeps those that the workflow uses, in this order.
+    `inputs` are the raw columns of the data; the graph keeps those that the workflow uses, in this order. A fitted
+    workflow knows their types, so they may be left out.
     Raises ConfigError for what is not a workflow or what NVTabular refuses, SchemaError for columns that `inputs`
     lacks, CompileError with every operator that a graph cannot hold.
     """
     nvtabular = door.nvtabular()
     if not isinstance(workflow, nvtabular.Workflow):
         raise ConfigError("features", expected="an nvtabular.Workflow", received=type(workflow).__name__)
+    inputs = _own_inputs(workflow) if inputs is None else inputs
     known = {column.name: column for column in inputs}
     if workflow.output_schema is not None:
         # Columns that remove_inputs took out must not come back.
@@ -55,6 +58,21 @@ def read(workflow: Any, inputs: Sequence[Column]) -> FeatureGraph:
     kept = tuple(column for name, column in known.items() if name in used)
     outputs = tuple(Ref(ref.node, name if ref.node == INPUT else ref.column) for name, ref in made.items())
     return FeatureGraph(kept, tuple(reading.nodes), outputs)
+
+
+def _own_inputs(workflow: Any) -> list[Column]:
+    """The raw columns that the workflow was fitted on; ConfigError when it was not, or for unknown types."""
+    if workflow.output_schema is None:
+        raise ConfigError("features", expected="a fitted workflow, or the raw columns as `inputs`", received="neither")
+    columns = [replace(from_merlin(column), tags=()) for column in workflow.input_schema]
+    if unknown := [column.name for column in columns if column.dtype == "unknown"]:
+        raise ConfigError(
+            f"the type of {', '.join(unknown)}",
+            expected="one that Mews knows",
+            received="what the workflow recorded",
+            hint="Give the raw columns as `inputs`.",
+        )
+    return columns
 
 
 def _walk(node: Any, seen: set[int] | None = None) -> Iterator[Any]:

@@ -7,6 +7,7 @@ AUC of that column is the best any model can reach, up to chance.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -205,9 +206,10 @@ def _names(names: Sequence[str], index: Ints) -> pl.Series:
 
 
 def best_auc(dataset: Dataset) -> float | None:
-    """The AUC of the true probabilities on these rows (a split, say); None for data whose truth is not known."""
+    """The AUC of the true probabilities on these rows (a split, say); None for unknown truth or one class only."""
     truth, label = dataset.facts.get("truth"), dataset.label
     if truth is None or label is None:
         return None
     frame = pl.concat(list(batches(dataset.files, [label, truth])))
-    return auc(frame[label].to_numpy(), frame[truth].to_numpy())
+    found = auc(frame[label].to_numpy(), frame[truth].to_numpy())
+    return None if math.isnan(found) else found

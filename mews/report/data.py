@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,6 @@ class Serving:
 
     results: tuple[Measured, ...]
     cdf: Mapping[str, tuple[tuple[float, float], ...]]
-    cdf_note: str
     machine: Json
     created: str
 
@@ -154,10 +153,10 @@ def read(folder: Path) -> ReportData:
         ),
         features=load(run.features_summary),
         graph=load(run.graph / "graph.json"),
-        epochs=tuple(_epoch(index, found) for index, found in enumerate(_history(history))),
-        best_epoch=number(first({**training, **history}, "best_epoch", "best")),
+        epochs=tuple(_epoch(index, found) for index, found in enumerate(records(history.get("items")))),
+        best_epoch=number(training.get("best_epoch")),
         training=training,
-        metrics=load(run.evaluation / "metrics.json", run.model / "metrics.json"),
+        metrics=load(run.evaluation / "metrics.json"),
         parity=load(run.parity) or mapping(summary.get("parity")),
         serving=_serving(bench),
         manifest=manifest,
@@ -173,24 +172,22 @@ def mapping(value: Any) -> Json:
 
 
 def records(value: Any) -> list[Json]:
-    """Rows of a table, however it was written: a list of objects, an object of lists, or objects by name."""
-    if isinstance(value, list):
-        return [found for found in value if isinstance(found, dict)]
-    if not isinstance(value, dict) or not value:
-        return []
-    if all(isinstance(found, list) for found in value.values()):
-        return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=False)]
-    return [{"name": name, **found} for name, found in value.items() if isinstance(found, dict)]
+    """The objects in a JSON list; nothing for what is no list."""
+    return [found for found in value if isinstance(found, dict)] if isinstance(value, list) else []
 
 
-def points(value: Any, x: Sequence[str], y: Sequence[str]) -> tuple[tuple[float, float], ...]:
-    """Points of a curve, from a list of pairs or from `records`, under the first of `x` and of `y` that is there."""
-    if isinstance(value, list) and value and all(isinstance(pair, list) and len(pair) == 2 for pair in value):
-        pairs: Iterable[tuple[Any, Any]] = (tuple(pair) for pair in value)
+def points(value: Any, x: str, y: str) -> tuple[tuple[float, float], ...]:
+    """Points of a curve under the keys `x` and `y`: of a list of objects, or of an object that holds two lists."""
+    if isinstance(value, dict):
+        pairs = zip(numbered(value.get(x)), numbered(value.get(y)), strict=False)
     else:
-        pairs = ((first(row, *x), first(row, *y)) for row in records(value))
-    found = ((number(a), number(b)) for a, b in pairs)
-    return tuple((a, b) for a, b in found if a is not None and b is not None)
+        pairs = zip(*(numbered([row.get(key) for row in records(value)]) for key in (x, y)), strict=True)
+    return tuple((a, b) for a, b in pairs if a is not None and b is not None)
+
+
+def numbered(value: Any) -> list[float | None]:
+    """The values of a JSON list, None for what is no number; nothing for what is no list."""
+    return [number(one) for one in value] if isinstance(value, list) else []
 
 
 def first(row: Json, *keys: str) -> Any:
@@ -206,7 +203,7 @@ def _load(path: Path, folder: Path, notes: list[str]) -> Json:
         notes.append(f"{shown} cannot be read: {error}")
         return {}
     if isinstance(document, list):
-        return {"results": document, "epochs": document}
+        return {"items": document}
     if not isinstance(document, dict):
         notes.append(f"{shown} holds no JSON object")
     return mapping(document)
@@ -215,10 +212,6 @@ def _load(path: Path, folder: Path, notes: list[str]) -> Json:
 def _newest_manifest(repository: Path) -> list[Path]:
     found = repository.glob("*/*/manifest.json")
     return sorted(found, key=lambda path: int(path.parent.name) if path.parent.name.isdigit() else -1, reverse=True)
-
-
-def _history(history: Json) -> list[Json]:
-    return records(first(history, "epochs", "history")) or (records(history) if "loss" in history else [])
 
 
 def _seconds(run: Run, summary: Json, notes: list[str]) -> dict[str, float]:
@@ -234,48 +227,32 @@ def _seconds(run: Run, summary: Json, notes: list[str]) -> dict[str, float]:
 
 def _column(found: Json) -> ColumnProfile:
     rows, nulls = number(found.get("rows")), number(found.get("nulls"))
-    rate = number(found.get("null_rate"))
-    if rate is None and nulls is not None and rows:
-        rate = nulls / rows
     dtype = str(found.get("dtype", ""))
-    listed = first(found, "list", "is_list") and not dtype.startswith("list")
     return ColumnProfile(
         name=str(found.get("name", "")),
-        dtype=f"list of {dtype}" if listed else dtype,
+        dtype=f"list of {dtype}" if found.get("list") else dtype,
         role=str(found.get("role") or ""),
-        null_rate=rate,
-        distinct=number(first(found, "distinct", "n_unique", "unique")),
-        minimum=first(found, "min", "minimum"),
+        null_rate=nulls / rows if nulls is not None and rows else None,
+        distinct=number(found.get("distinct")),
+        minimum=found.get("min"),
         mean=found.get("mean"),
-        maximum=first(found, "max", "maximum"),
+        maximum=found.get("max"),
         lengths=mapping(found.get("lengths")),
-        top=_top(first(found, "top", "top_values")),
+        top=_top(found.get("top")),
         bins=_bins(found.get("histogram")),
     )
 
 
 def _top(value: Any) -> tuple[tuple[str, float], ...]:
-    if isinstance(value, dict) and not any(isinstance(found, list) for found in value.values()):
-        pairs: list[tuple[Any, Any]] = list(value.items())
-    elif isinstance(value, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in value):
-        pairs = [(pair[0], pair[1]) for pair in value]
-    else:
-        pairs = [(first(row, "value", "name"), first(row, "count", "rows")) for row in records(value)]
-    return tuple(
-        ("null" if name is None else str(name), count) for name, raw in pairs if (count := number(raw)) is not None
-    )
+    counts = ((str(row.get("value")), number(row.get("count"))) for row in records(value))
+    return tuple((name, count) for name, count in counts if count is not None)
 
 
 def _bins(value: Any) -> tuple[Bin, ...]:
-    edges = first(mapping(value), "edges", "breaks")
-    counts = mapping(value).get("counts")
-    if isinstance(edges, list) and isinstance(counts, list):
-        rows: Iterable[tuple[Any, Any, Any]] = zip(edges, edges[1:], counts, strict=False)
-    else:
-        rows = (
-            (first(r, "low", "min", "start"), first(r, "high", "max", "end"), r.get("count")) for r in records(value)
-        )
-    found = [(low, high, number(count)) for low, high, count in rows]
+    edges, counts = mapping(value).get("edges"), numbered(mapping(value).get("counts"))
+    if not isinstance(edges, list):
+        return ()
+    found = zip(edges, edges[1:], counts, strict=False)
     return tuple(Bin(low, high, count) for low, high, count in found if count is not None)
 
 
@@ -288,9 +265,9 @@ def _epoch(index: int, found: Json) -> Epoch:
     position = number(found.get("epoch"))
     return Epoch(
         index + 1 if position is None else position,
-        number(first(found, "loss", "train_loss")),
-        number(first(found, "val_loss", "valid_loss")),
-        number(first(found, "val_auc", "valid_auc")),
+        number(found.get("train_loss")),
+        number(found.get("valid_loss")),
+        number(found.get("valid_auc")),
         number(found.get("seconds")),
         number(found.get("samples_per_s")),
     )
@@ -300,15 +277,9 @@ def _serving(bench: Json) -> Serving | None:
     results = tuple(_measured(found) for found in records(bench.get("results")))
     if not results:
         return None
-    curves = mapping(first(bench, "cdf", "latency_cdf"))
-    note = str(curves.get("note") or curves.get("says") or "")
-    curves = mapping(curves.get("targets")) or curves
-    shown = {
-        name: points(value, ("us", "latency_us", "x", "microseconds"), ("share", "p", "y"))
-        for name, value in curves.items()
-    }
-    shown = {name: curve for name, curve in shown.items() if curve}
-    return Serving(results, shown, note, mapping(bench.get("machine")), str(bench.get("created") or ""))
+    curves = {name: points(value, "us", "share") for name, value in mapping(bench.get("cdf")).items()}
+    shown = {name: curve for name, curve in curves.items() if curve}
+    return Serving(results, shown, mapping(bench.get("machine")), str(bench.get("created") or ""))
 
 
 def _measured(found: Json) -> Measured:
@@ -328,12 +299,5 @@ def _measured(found: Json) -> Measured:
 
 
 def _files(manifest: Json) -> Iterable[ManifestFile]:
-    listed = manifest.get("files")
-    if isinstance(listed, dict) and listed and all(isinstance(found, str) for found in listed.values()):
-        return [ManifestFile(str(path), str(digest), None) for path, digest in listed.items()]
-    return [
-        ManifestFile(
-            str(first(row, "path", "name") or ""), str(row.get("sha256", "")), number(first(row, "bytes", "size"))
-        )
-        for row in records(listed)
-    ]
+    for path, found in mapping(manifest.get("files")).items():
+        yield ManifestFile(path, str(mapping(found).get("sha256", "")), number(mapping(found).get("size")))

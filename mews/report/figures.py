@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from mews.report import numbers
 from mews.report.charts import Interval, Intervals, Lines, Pin, Series, Timeline
-from mews.report.data import Bin, Epoch, Json, Measured, ReportData, Serving, first, mapping, points, records
+from mews.report.data import Bin, Epoch, Json, Measured, ReportData, Serving, mapping, numbered, points, records
 from mews.report.numbers import number
 from mews.report.svg import Axis
 
@@ -152,7 +152,7 @@ def roc(metrics: Json) -> Figure | None:
     series = [Series("chance", ((0.0, 0.0), (1.0, 1.0)), "muted", dash=True)]
     colors = iter(("c1", "c2", "c3", "c4"))
     for name, found in judged(metrics):
-        curve = points(found.get("roc"), ("fpr", "x"), ("tpr", "y"))
+        curve = points(found.get("roc"), "fpr", "tpr")
         if curve and name != "constant":
             auc = number(found.get("auc"))
             label = name if auc is None else f"{name} {numbers.fixed(auc, 3)}"
@@ -172,7 +172,7 @@ def roc(metrics: Json) -> Figure | None:
 
 def calibration(metrics: Json) -> Figure | None:
     """Observed rate against mean score by bin; on the diagonal, a score is a probability."""
-    curve = points(metrics.get("calibration"), ("mean_score", "score", "predicted"), ("rate", "observed", "label_rate"))
+    curve = points(metrics.get("calibration"), "predicted", "observed")
     if len(curve) < 2:
         return None
     top = max(max(pair) for pair in curve) * 1.06
@@ -189,13 +189,10 @@ def calibration(metrics: Json) -> Figure | None:
 
 def scores(metrics: Json) -> Figure | None:
     """How scores are spread among positives and among negatives."""
-    found = mapping(first(metrics, "histogram", "score_histogram"))
+    found = mapping(metrics.get("histogram"))
     curves = []
-    for name, keys, color in (
-        ("label 0", ("negatives", "negative", "0"), "c5"),
-        ("label 1", ("positives", "positive", "1"), "c1"),
-    ):
-        bins = _class_bins(found, keys)
+    for name, key, color in (("label 0", "negatives", "c5"), ("label 1", "positives", "c1")):
+        bins = _class_bins(found, key)
         total = sum(one.count for one in bins)
         if total:
             steps = [(x, one.count / total) for one in bins for x in (one.low, one.high)]
@@ -209,11 +206,9 @@ def scores(metrics: Json) -> Figure | None:
     return figure("Scores by class", chart, "The less overlap, the better.", wide=THIRD)
 
 
-def _class_bins(found: Json, keys: Sequence[str]) -> list[Bin]:
-    edges, counts = first(found, "edges", "breaks"), first(found, *keys)
-    if not isinstance(edges, list) or not isinstance(counts, list):
-        return []
-    rows = [tuple(map(number, row)) for row in zip(edges, edges[1:], counts, strict=False)]
+def _class_bins(found: Json, key: str) -> list[Bin]:
+    edges = numbered(found.get("edges"))
+    rows = zip(edges, edges[1:], numbered(found.get(key)), strict=False)
     return [Bin(low, high, count) for low, high, count in rows if low is not None and high is not None and count]
 
 
@@ -256,7 +251,7 @@ def latency_cdf(serving: Serving) -> Figure | None:
     x = Axis("Latency (log scale)", log=True, format=numbers.microseconds)
     y = Axis("Share of requests", low=0, high=1, format=numbers.percent)
     told = "Latency distribution; medians: " + "; ".join(one.name for one in series)
-    note = serving.cdf_note or "One row per request; medians beside the names."
+    note = "One row per request; medians beside the names."
     return figure("Latency distribution", Lines(series, x, y, told, key="above", height=350), note)
 
 

@@ -220,11 +220,11 @@ def _serving_section(data: ReportData) -> dict[str, Any]:
     serving = data.serving
     return {
         "parity": [
-            (name, numbers.significant(found, 2), found <= verdicts.PARITY)
+            (name, numbers.significant(found, 2), found <= verdicts.parity_aim())
             for name, found in parity
             if found is not None
         ],
-        "parity_aim": numbers.significant(verdicts.PARITY),
+        "parity_aim": numbers.significant(verdicts.parity_aim()),
         "latency_cdf": None if serving is None else figures.latency_cdf(serving),
         "latency_ranges": None if serving is None else figures.latency_ranges(serving),
         "throughput": [] if serving is None else _present(*figures.throughput(serving), figures.batching(serving)),
@@ -245,7 +245,7 @@ def _load_order(one: Measured) -> tuple[Any, ...]:
 
 
 def _about_section(data: ReportData) -> dict[str, Any]:
-    machine = mapping(data.serving.machine if data.serving else {}) or mapping(data.summary.get("machine"))
+    machine = data.serving.machine if data.serving else {}
     sources = (
         machine.get("packages"),
         data.training.get("versions"),

@@ -18,15 +18,16 @@ _STYLES = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}
 
 def prepare(context: Context) -> dict[str, Any]:
     """Bring the rows of the configured source into the run folder."""
+    from etl.sources.generated import best_auc
     from etl.sources.registry import open_source
 
     config = context.config
     dataset = open_source(config.data, config.seed).prepare(context.run.raw, context.progress)
-    facts = dict(dataset.facts)
+    best = best_auc(dataset)
     says = f"{dataset.rows:,} rows of {dataset.name}"
-    if (best := facts.get("auc_best")) is not None:
+    if best is not None:
         says += f", best reachable AUC {best:.4f}"
-    return {"rows": dataset.rows, "source": dataset.name, "facts": facts, "says": says}
+    return {"rows": dataset.rows, "source": dataset.name, "facts": dict(dataset.facts), "auc_best": best, "says": says}
 
 
 def validate(context: Context) -> dict[str, Any]:
@@ -37,7 +38,11 @@ def validate(context: Context) -> dict[str, Any]:
     report = run_validation(Dataset.load(run.raw), context.config.validation, run.validated, context.progress)
     report.raise_if_failed()
     counts = {status: sum(check.status == status for check in report.checks) for status in _STYLES}
-    says = f"{counts['PASS']} checks passed, {counts['WARN']} warnings, {report.quarantined:,} rows in quarantine"
+    for check in report.checks:
+        if check.status == "WARN":
+            context.terminal.warn(": ".join(filter(None, (check.name, check.column, check.detail))))
+    warned = "1 warning" if counts["WARN"] == 1 else f"{counts['WARN']} warnings"
+    says = f"{counts['PASS']} checks passed, {warned}, {report.quarantined:,} rows in quarantine"
     return {"rows": report.rows, "quarantined": report.quarantined, "checks": counts, "says": says}
 
 

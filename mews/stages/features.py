@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from etl.atomic import write_text
+from etl.errors import ConfigError
 from etl.graph import Column, FeatureGraph
+from etl.names import SCORE
 from etl.sources.dataset import DataColumn, Dataset
 from mews.pipeline import Context
 from mews.run import PARTS, Run
+
+TARGETS = {"target", "binary_classification", "regression"}
 
 
 def fit(context: Context) -> dict[str, Any]:
@@ -27,12 +31,51 @@ def fit(context: Context) -> dict[str, Any]:
     else:
         built = workflow.build(features, dataset.columns, dataset.label)
     graph = reader.read(built, [_column(column) for column in dataset.columns])
+    _check(graph, dataset.label, context)
     started = time.monotonic()
     graph = fitting.fit(graph, part_files(context.run, "train"), context.progress)
     seconds = time.monotonic() - started
     graph.save(context.run.graph)
     says = f"{len(graph.nodes)} operators, {len(graph.output_columns)} columns, fingerprint {graph.fingerprint[:12]}"
     return {"fit_seconds": seconds, "fingerprint": graph.fingerprint, "says": says}
+
+
+def label_columns(graph: FeatureGraph) -> list[Column]:
+    """Return the feature columns that are tagged as what a model predicts."""
+    return [column for column in graph.output_columns if TARGETS & set(column.tags)]
+
+
+def _check(graph: FeatureGraph, label: str | None, context: Context) -> None:
+    """ConfigError, long before the training, when no model could be trained on these features and served."""
+    if any(column.name == SCORE for column in (*graph.inputs, *graph.output_columns)):
+        raise ConfigError(
+            f"column {SCORE!r}",
+            expected="another name: the served ensemble's output is called so",
+            hint="Rename it in the data, or keep it out of the features (role ignore).",
+        )
+    targets = [column.name for column in label_columns(graph)]
+    if len(targets) != 1:
+        tagged = f'["{label or "your_label"}"] >> nvtabular.ops.AddMetadata(tags=["target"])'
+        raise ConfigError(
+            "the label of the features",
+            expected="one column tagged target",
+            received=", ".join(targets) or "none",
+            hint=f"Add {tagged} to the workflow." if not targets else "Leave the tag to one of them.",
+        )
+    rest = [column for column in graph.output_columns if column.name not in targets]
+    unread = [column.name for column in rest if not {"categorical", "continuous"} & set(column.tags)]
+    hint = "Categorify and Normalize tag their columns; tag others with AddMetadata(tags=[...])"
+    if len(unread) == len(rest):
+        raise ConfigError(
+            "the features",
+            expected="columns tagged categorical or continuous",
+            received=", ".join(unread) or "none",
+            hint=f"{hint}.",
+        )
+    if unread:
+        context.terminal.warn(
+            f"the model does not read {', '.join(unread)}: not tagged categorical or continuous. {hint}"
+        )
 
 
 def transform(context: Context) -> dict[str, Any]:

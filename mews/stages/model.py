@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ from etl.sources.dataset import Dataset
 from mews.pipeline import Context
 from mews.session import columns
 
+FEW_STEPS = 30
+"""With fewer steps of the optimizer no network learns much."""
+
 
 def train(context: Context) -> dict[str, Any]:
     """Train the configured model on the features of train, stopping early on those of valid."""
@@ -20,6 +24,12 @@ def train(context: Context) -> dict[str, Any]:
 
     config, run = context.config, context.run
     done = run_training(run.features("train").parent, config.model, run.model, config.seed, context.progress)
+    steps = math.ceil(done.rows / config.model.batch_size) * len(done.history)
+    if steps < FEW_STEPS:
+        context.terminal.warn(
+            f"the model was trained in only {steps} steps: {len(done.history)} epochs of {done.rows:,} rows in batches "
+            f"of {config.model.batch_size:,}; try a smaller model.batch_size, or more model.epochs"
+        )
     says = f"{config.model.name}, best epoch {done.best_epoch}, {done.samples_per_s:,.0f} samples/s"
     return {"name": config.model.name, "best_epoch": done.best_epoch, "samples_per_s": done.samples_per_s, "says": says}
 
@@ -35,7 +45,7 @@ def evaluate(context: Context) -> dict[str, Any]:
     with atomic_folder(run.evaluation) as folder:
         np.save(folder / "scores.npy", predict(run.model, run.features("test")), allow_pickle=False)
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
-    says = f"AUC {metrics['auc']:.4f} [{metrics['auc_low']:.4f}, {metrics['auc_high']:.4f}]"
+    says = f"AUC {with_interval(metrics, 'auc')}"
     return headline(metrics) | {"says": says}
 
 
@@ -50,7 +60,7 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def metrics_table(metrics: Mapping[str, Any]) -> Any:
     """Return the model beside its baselines, to print."""
     rows = [
-        [name, *(_interval(values, metric) for metric in ("auc", "logloss", "ece"))]
+        [name, *(with_interval(values, metric) for metric in ("auc", "logloss", "ece"))]
         for name, values in (("model", metrics), *metrics["baselines"].items())
     ]
     if metrics.get("auc_best") is not None:
@@ -58,9 +68,10 @@ def metrics_table(metrics: Mapping[str, Any]) -> Any:
     return columns(rows, "", "AUC", "log loss", "ECE")
 
 
-def _interval(values: Mapping[str, Any], metric: str) -> str:
+def with_interval(values: Mapping[str, Any], metric: str) -> str:
+    """Return a metric as `0.7123 [0.706, 0.719]`; without the interval where there was no bootstrap."""
     low, high = values[f"{metric}_low"], values[f"{metric}_high"]
-    return f"{values[metric]:.4f}" + (f" [{low:.4f}, {high:.4f}]" if low is not None else "")
+    return f"{values[metric]:.4f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else "")
 
 
 def _best_auc(context: Context) -> float | None:

@@ -19,7 +19,7 @@ from etl.graph import FeatureGraph
 from mews.pipeline import Context
 from mews.run import Run
 from mews.session import columns
-from mews.stages.features import part_files
+from mews.stages.features import label_columns, part_files
 from mews.stages.model import headline
 
 Protocol = Literal["http", "grpc"]
@@ -95,8 +95,7 @@ def query(context: Context) -> dict[str, Any]:
 def serving_graph(run: Run) -> FeatureGraph:
     """Return the fitted graph without the label, which a request does not have."""
     graph = FeatureGraph.load(run.graph)
-    targets = {column.name for column in graph.columns_tagged("target")}
-    return graph.remove_inputs([column.name for column in graph.inputs if column.name in targets])
+    return graph.remove_inputs(graph.raw_columns_of(*(column.name for column in label_columns(graph))))
 
 
 def held_out(run: Run, graph: FeatureGraph) -> pl.LazyFrame:
@@ -130,6 +129,13 @@ def _next_port(url: str) -> str:
     return f"{host}:{int(port) + 1}"
 
 
+_RATIOS = {
+    "fused_p50_over_identity": "fused p50 is {:.2f} x the floor's",
+    "stock_p50_over_fused": "stock p50 is {:.0f} x fused",
+    "fused_throughput_over_stock": "fused requests/s are {:.0f} x stock",
+}
+
+
 def bench(context: Context) -> dict[str, Any]:
     """Measure the ensemble, chained and fused, beside the floor and beside stock Merlin Systems."""
     from benchmarks.serving import run as run_benchmark
@@ -151,7 +157,7 @@ def bench(context: Context) -> dict[str, Any]:
         )
     found = report.to_json()
     measured = next(iter(report.ratios.values()), {})
-    says = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in measured.items() if value is not None)
+    says = ", ".join(text.format(value) for name, text in _RATIOS.items() if (value := measured.get(name)) is not None)
     return {key: found[key] for key in ("results", "ratios", "goals", "machine")} | {"says": says}
 
 

@@ -153,7 +153,7 @@ def test_statistics_of_large_integers_do_not_wrap(tmp_path: Path) -> None:
 
 
 @shows("constant-zero")
-def test_a_constant_column_of_zeros_is_half(tmp_path: Path) -> None:
+def test_a_constant_column_of_zeros_is_half() -> None:
     frame = pl.DataFrame({"f": [0.0, 0.0, None]})
     found = answer(Case("constant", lambda o: ["f"] >> o.NormalizeMinMax(), fit=frame, serve=frame))
     assert plain(found.expected["f"].tolist()) == [None, None, None]

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from benchmarks import serving
+from benchmarks.goals import GOALS
 from ensemble.config import ExportConfig
 from ensemble.export import export
 from ensemble.spec import RequestSchema
@@ -77,7 +78,7 @@ def test_fused_and_chained_beside_the_floor_and_stock(made: Path, tmp_path: Path
         assert result["rows_per_s"] == pytest.approx(result["requests_per_s"] * result["batch"], abs=result["batch"])
     # The figures themselves depend on what else runs; that stock is far behind does not.
     assert written["ratios"]["http"]["stock_p50_over_fused"] > 5
-    assert set(written["goals"]) == set(serving.GOALS)
+    assert set(written["goals"]) == set(GOALS)
     assert set(written["cdf"]) == targets
     assert written["machine"]["cores"] >= 1
     assert told[-1] == (16, 16)

@@ -48,18 +48,27 @@ def test_a_killed_run_resumes_at_the_stage_it_was_killed_in(tmp_path: Path, envi
     deadline = time.monotonic() + 30
     while any("tritonserver" in line for line in leftovers(folder)) and time.monotonic() < deadline:
         time.sleep(0.2)
+    _finishes(folder)
+
+
+@pytest.mark.timeout(900)
+def test_ctrl_c_in_any_stage_leaves_nothing_and_says_how_to_go_on(tmp_path: Path, environment: dict[str, str]) -> None:
+    folder = tmp_path / "run"
+    for stage in STAGES:
+        status, printed = _interrupt_in(stage, folder, environment, signal.SIGINT)
+        assert status == 130, (stage, printed)
+        assert "run the same command again to resume" in printed, stage
+        assert "Traceback" not in printed, stage
+        assert leftovers(folder) == [], stage
+    _finishes(folder)
+
+
+def _finishes(folder: Path) -> None:
+    """The next run does what is left, and nothing that was done."""
     done = mews("demo", "--run", folder, "--json", *settings(*TINY))
     assert done.returncode == 0, done.stderr
     assert set(last_json(done)["cached"]) >= set(STAGES[:8])
     assert leftovers(folder) == []
-
-
-def test_ctrl_c_ends_the_run_with_130_and_says_how_to_go_on(tmp_path: Path, environment: dict[str, str]) -> None:
-    status, printed = _interrupt_in("train", tmp_path / "run", environment, signal.SIGINT)
-    assert status == 130
-    assert "run the same command again to resume" in printed
-    assert "Traceback" not in printed
-    assert leftovers(tmp_path / "run") == []
 
 
 def test_two_commands_cannot_work_in_one_run_folder(tmp_path: Path, environment: dict[str, str]) -> None:

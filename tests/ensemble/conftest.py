@@ -52,6 +52,19 @@ def _encoder(source: str, target: str, keys: np.ndarray) -> onnx.NodeProto:
     )
 
 
+CONSTANTS = {
+    "zero": np.array(0, dtype=np.float32),
+    "one": np.array(1, dtype=np.float32),
+    "index": np.array(1, dtype=np.int64),
+    "start": np.array(0, dtype=np.int64),
+    "step": np.array(1, dtype=np.int64),
+    "pads": np.array([0, 0, 0, LENGTH], dtype=np.int64),
+    "from": np.array([0], dtype=np.int64),
+    "to": np.array([LENGTH], dtype=np.int64),
+    "axis": np.array([1], dtype=np.int64),
+}
+
+
 def features_graph(fingerprint: str = FINGERPRINT, opset: int = 17) -> onnx.ModelProto:
     """Codes: 1 null, 2 unknown, then the vocabulary; price log1p, 0 for null; four tags; `extra` is unused."""
     node = helper.make_node
@@ -75,17 +88,6 @@ def features_graph(fingerprint: str = FINGERPRINT, opset: int = 17) -> onnx.Mode
         node("Cast", ["active"], ["active__out"], to=TensorProto.FLOAT),
         node("Mul", ["price__out", "one"], ["extra"]),
     ]
-    constants = {
-        "zero": np.array(0, dtype=np.float32),
-        "one": np.array(1, dtype=np.float32),
-        "index": np.array(1, dtype=np.int64),
-        "start": np.array(0, dtype=np.int64),
-        "step": np.array(1, dtype=np.int64),
-        "pads": np.array([0, 0, 0, LENGTH], dtype=np.int64),
-        "from": np.array([0], dtype=np.int64),
-        "to": np.array([LENGTH], dtype=np.int64),
-        "axis": np.array([1], dtype=np.int64),
-    }
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
         nodes,
@@ -106,7 +108,7 @@ def features_graph(fingerprint: str = FINGERPRINT, opset: int = 17) -> onnx.Mode
             info("active__out", TensorProto.FLOAT, ["batch", 1]),
             info("extra", TensorProto.FLOAT, ["batch", 1]),
         ],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        [numpy_helper.from_array(value, name) for name, value in CONSTANTS.items()],
     )
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 4)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)

@@ -177,7 +177,7 @@ def test_nobody_there_names_the_url_and_what_to_do(parts, protocol):
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_server_that_says_nothing_is_given_up_after_the_timeout(parts, protocol):
+def test_a_server_that_says_nothing_is_given_up_after_the_timeout(protocol):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

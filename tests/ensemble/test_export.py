@@ -115,7 +115,7 @@ def test_versions_stand_beside_each_other(parts, tmp_path):
     assert verify(second.folder).ok
 
 
-def refused(parts, repository: Path, message: str, **changes) -> None:
+def expect_refusal(parts, repository: Path, message: str, **changes) -> None:
     """Export with another graph or schema, and nothing may be written."""
     given = {"workflow": parts.workflow, "model": parts.model, "schema": parts.schema, **changes}
     with pytest.raises(ArtifactError, match=message):
@@ -138,13 +138,13 @@ def saved(model: onnx.ModelProto, path: Path) -> Path:
 
 def test_fingerprints_that_differ_are_refused(parts, tmp_path):
     other = saved(parts.model_graph("0" * 64), tmp_path / "other.onnx")
-    refused(
+    expect_refusal(
         parts, tmp_path, f"different feature graphs; expected fingerprint {'f' * 64}.*received {'0' * 64}", model=other
     )
     for target in ("workflow", "model"):
         graph = getattr(parts, f"{'features' if target == 'workflow' else 'model'}_graph")()
         del graph.metadata_props[:]
-        refused(parts, tmp_path, r"\(none\)", **{target: saved(graph, tmp_path / "bare.onnx")})
+        expect_refusal(parts, tmp_path, r"\(none\)", **{target: saved(graph, tmp_path / "bare.onnx")})
 
 
 def test_everything_that_does_not_fit_is_said_at_once(parts, tmp_path):
@@ -161,7 +161,7 @@ def test_everything_that_does_not_fit_is_said_at_once(parts, tmp_path):
         r"the model needs country FP32\[1\], which the features lacks.*"
         r"must have an output score FP32\[1\], it has probability FP32\[1\]"
     )
-    refused(parts, tmp_path, message, model=saved(graph, tmp_path / "bad.onnx"))
+    expect_refusal(parts, tmp_path, message, model=saved(graph, tmp_path / "bad.onnx"))
 
 
 @pytest.mark.parametrize(
@@ -176,28 +176,28 @@ def test_everything_that_does_not_fit_is_said_at_once(parts, tmp_path):
     ],
 )
 def test_a_request_that_the_features_do_not_read_is_refused(parts, tmp_path, columns, message):
-    refused(parts, tmp_path, message, schema=RequestSchema(tuple(columns(parts.schema.columns))))
+    expect_refusal(parts, tmp_path, message, schema=RequestSchema(tuple(columns(parts.schema.columns))))
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a graph", None])
 def test_a_damaged_graph_is_refused(parts, tmp_path, damage):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(parts.workflow.read_bytes()[:-40] if damage is None else damage)
-    refused(parts, tmp_path, r"broken\.onnx", workflow=broken)
+    expect_refusal(parts, tmp_path, r"broken\.onnx", workflow=broken)
 
 
 def test_a_missing_graph_is_refused(parts, tmp_path):
-    refused(parts, tmp_path, r"nowhere\.onnx is missing", model=tmp_path / "nowhere.onnx")
+    expect_refusal(parts, tmp_path, r"nowhere\.onnx is missing", model=tmp_path / "nowhere.onnx")
 
 
 def test_a_fixed_batch_is_refused(parts, tmp_path):
     graph = parts.model_graph()
     graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
-    refused(parts, tmp_path, "symbolic first dimension", model=saved(graph, tmp_path / "fixed.onnx"))
+    expect_refusal(parts, tmp_path, "symbolic first dimension", model=saved(graph, tmp_path / "fixed.onnx"))
 
 
 def test_no_rows_to_try_it_with_are_refused(parts, tmp_path):
-    refused(parts, tmp_path, "no rows to try", rows=parts.rows(0))
+    expect_refusal(parts, tmp_path, "no rows to try", rows=parts.rows(0))
 
 
 _EXPORT = """

@@ -29,7 +29,7 @@ def test_one_graph_answers_like_the_two(parts, fused, optimised, seed):
 
 
 @pytest.mark.parametrize("optimised", [False, True])
-def test_inputs_output_and_metadata_stay(parts, fused, optimised):
+def test_inputs_output_and_metadata_stay(fused, optimised):
     graph = optimise(fused) if optimised else fused
     assert [value.name for value in graph.graph.input] == ["user", "item", "price", "tags", "tags__length", "active"]
     assert [value.name for value in graph.graph.output] == ["score"]

@@ -192,7 +192,7 @@ def test_the_server_ends_with_its_owner(repository: Path, victims: str) -> None:
     assert _eventually(lambda: _left(token) == [])
 
 
-def test_sweep_leaves_living_servers_alone(repository: Path, tmp_path: Path) -> None:
+def test_sweep_leaves_living_servers_alone(tmp_path: Path) -> None:
     token = f"{supervisor.PREFIX}{os.getpid()}-test"
     folder = tmp_path / f"{token}-folder"
     folder.mkdir()

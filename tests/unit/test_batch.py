@@ -15,10 +15,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from etl.batch import FINGERPRINT, Transformed, scan, transform
+from etl.batch import Transformed, scan, transform
 from etl.compiler import to_polars
 from etl.errors import ConfigError, DataError, MewsError, SchemaError
 from etl.graph import Column, FeatureGraph, OpNode, Ref
+from etl.names import FINGERPRINT
 
 ROOT = Path(__file__).resolve().parents[2]
 VOCABULARY = {"value": ["a", "b", "c"], "count": [3, 2, 1]}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import machine, serving
+from benchmarks import goals, machine, serving
 from benchmarks.perf_analyzer import BenchmarkError, PerfAnalyzer, read_latencies, read_report, write_data
 
 REPORT = (
@@ -92,8 +92,8 @@ def test_ratios_and_goals() -> None:
     many = [result("fused", 16, 2000, 9000), result("identity", 16, 1500, 12000), result("stock", 16, 90000, 100)]
     found = serving.ratios([*one, *many])["http"]
     assert found == {"fused_p50_over_identity": 1.2, "stock_p50_over_fused": 30.0, "fused_throughput_over_stock": 90.0}
-    assert all(goal["met"] for goal in serving.goals(found).values())
-    assert not serving.goals({"fused_p50_over_identity": 1.5})["fused_p50_over_identity"]["met"]
+    assert all(goal["met"] for goal in goals.judge(found).values())
+    assert not goals.judge({"fused_p50_over_identity": 1.5})["fused_p50_over_identity"]["met"]
 
 
 def test_the_machine_is_described() -> None:

@@ -47,7 +47,7 @@ def nvt() -> Any:
 
 
 @pytest.fixture
-def fit_there(nvt: Any, tmp_path: Path) -> Fit:
+def fit_there(tmp_path: Path) -> Fit:
     """Fit a workflow with NVTabular on rows that went through Parquet, as they do in practice."""
 
     def fitted(workflow: Any, rows: pl.DataFrame) -> Any:
@@ -181,7 +181,7 @@ def test_missing_columns_are_all_named(nvt: Any) -> None:
         read(nvt.Workflow(["pryce", "agee", "user"] >> nvt.ops.FillMissing()), RAW)
 
 
-def test_what_is_no_workflow_is_refused(nvt: Any) -> None:
+def test_what_is_no_workflow_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"expected an nvtabular\.Workflow; received str"):
         read("workflow", RAW)
 
@@ -241,7 +241,7 @@ def test_nvtabular_saves_and_loads_a_hydrated_workflow(nvt: Any, fit_there: Fit,
     assert_same(planned(graph, ROWS), transformed(nvt.Workflow.load(str(tmp_path / "saved")), ROWS, tmp_path))
 
 
-def test_temporary_tables_live_as_long_as_the_workflow(nvt: Any) -> None:
+def test_temporary_tables_live_as_long_as_the_workflow() -> None:
     graph = categorify_graph({"freq_threshold": 0})
     workflow = hydrate(graph)
     path = Path(next(iter(workflow.output_node.op.categories.values())))
@@ -259,7 +259,7 @@ def categorify_graph(params: dict[str, Any], key: str = "item") -> FeatureGraph:
     return FeatureGraph((Column(key, "string"),), (node,), (Ref("categorify_1", key),))
 
 
-def test_column_names_that_are_no_file_names(nvt: Any, tmp_path: Path) -> None:
+def test_column_names_that_are_no_file_names(tmp_path: Path) -> None:
     graph = categorify_graph({}, key="../a/ü?")
     workflow = hydrate(graph, tmp_path)
     rows = pl.DataFrame({"../a/ü?": ["b", "zz", None]})
@@ -267,7 +267,7 @@ def test_column_names_that_are_no_file_names(nvt: Any, tmp_path: Path) -> None:
     assert all(tmp_path in path.parents for path in tmp_path.rglob("*"))
 
 
-def test_hash_buckets_are_refused(nvt: Any) -> None:
+def test_hash_buckets_are_refused() -> None:
     with pytest.raises(CompileError, match="NVTabular hashes unknown values differently"):
         hydrate(categorify_graph({"num_buckets": 3}))
 
@@ -320,3 +320,16 @@ def test_real_data_there_and_back(nvt: Any, fit_there: Fit, sales: Path, tmp_pat
     # With their order of ties, their results are ours; with ours, the hydrated workflow gives ours.
     assert_same(planned(theirs, rows), transformed(workflow, rows, tmp_path))
     assert_same(planned(ours, rows), transformed(hydrate(ours), rows, tmp_path))
+
+
+def test_a_fitted_workflow_knows_the_types_of_its_raw_columns(nvt: Any, fit_there: Fit) -> None:
+    output = (["item", "tags"] >> nvt.ops.Categorify()) + (["price"] >> nvt.ops.Normalize()) + ["label"]
+    workflow = nvt.Workflow(output)
+    with pytest.raises(ConfigError, match="a fitted workflow, or the raw columns"):
+        read(workflow)
+    graph = read(fit_there(workflow, ROWS))
+    assert {(c.name, c.dtype, c.is_list) for c in graph.inputs} == {
+        ("item", "string", False), ("tags", "string", True), ("price", "float64", False), ("label", "int64", False)
+    }  # fmt: skip
+    assert graph.is_fitted
+    assert graph.raw_columns_of("price", "tags") == tuple(c.name for c in graph.inputs if c.name in ("price", "tags"))

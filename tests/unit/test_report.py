@@ -247,7 +247,9 @@ def test_chained_only_results_are_compared_too(run: Path) -> None:
 def test_only_the_newest_manifest_is_listed(run: Path) -> None:
     newer = run / "repository/mews/10/manifest.json"
     newer.parent.mkdir()
-    newer.write_text(json.dumps({"name": "mews", "version": 10, "files": {"new.onnx": "ab" * 32}}))
+    newer.write_text(
+        json.dumps({"name": "mews", "version": 10, "files": {"new.onnx": {"sha256": "ab" * 32, "size": 3}}})
+    )
     text = page(run).text
     assert "new.onnx" in text
     assert "model.onnx" not in text
@@ -297,12 +299,13 @@ def test_ticks_are_round_and_inside() -> None:
     assert svg.log_ticks(200, 25_000, 8) == [200, 500, 1000, 2000, 5000, 10000, 20000]
 
 
-def test_tables_are_read_however_they_were_written() -> None:
-    expected = [{"x": 1, "y": 2}, {"x": 3, "y": 4}]
-    assert records(expected) == records({"x": [1, 3], "y": [2, 4]}) == expected
-    assert records({"a": {"x": 1}}) == [{"name": "a", "x": 1}]
-    assert points([[1, 2], [3, 4]], ("x",), ("y",)) == points(expected, ("x",), ("y",)) == ((1, 2), (3, 4))
-    assert records("text") == []
+def test_tables_and_curves_are_read_and_what_is_none_is_empty() -> None:
+    rows = [{"x": 1, "y": 2}, {"x": 3, "y": 4}]
+    assert records([*rows, 3, None]) == rows
+    assert points(rows, "x", "y") == points({"x": [1, 3], "y": [2, 4]}, "x", "y") == ((1, 2), (3, 4))
+    assert points({"x": [1, "a", 3], "y": [2, 4]}, "x", "y") == ((1, 2),)
+    assert records("text") == records({"x": 1}) == []
+    assert points("text", "x", "y") == points({"x": 1}, "x", "y") == points([], "x", "y") == ()
 
 
 def test_labels_are_cut_to_the_room_they_have() -> None:

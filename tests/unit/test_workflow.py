@@ -189,3 +189,16 @@ def test_what_is_wrong_with_a_users_file_is_said(tmp_path: Path, source: str | N
     with pytest.raises(ConfigError) as caught:
         workflow.load(f"{tmp_path}/{reference}")
     assert said in str(caught.value)
+
+
+def test_a_logarithm_is_taken_of_counts_and_prices_but_not_of_years() -> None:
+    columns = [
+        RawColumn("price", "float64", "numeric", minimum=0),
+        RawColumn("pieces", "int64", "numeric", minimum=1),
+        RawColumn("year", "int64", "numeric", minimum=1870),
+        RawColumn("balance", "float64", "numeric"),
+    ]
+    chains = workflow.chains_from_roles(columns, FeaturesConfig())
+    logged = [name for chain in chains if "LogOp" in chain.ops for name in chain.columns]
+    assert logged == ["price", "pieces"]
+    assert sorted(str(name) for chain in chains for name in chain.columns) == ["balance", "pieces", "price", "year"]

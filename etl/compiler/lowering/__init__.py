@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from etl.compiler.expr import Cast, Col, Expr, Refusal, Type
 from etl.compiler.registry import Registry
-from etl.dtypes import is_float, is_integer
+from etl.dtypes import is_float, is_integer, spelled
 from etl.errors import MewsError, Problem
 from etl.graph import INPUT, Column, FeatureGraph, OpNode, Ref
 
@@ -105,7 +105,7 @@ def _declared(node: OpNode, lowered: dict[str, Expr]) -> dict[str, Expr]:
         made = lowered[column.name].type
         widened = is_float(column.dtype) and (is_float(made.dtype) or is_integer(made.dtype))
         if made.is_list != column.is_list or (made.dtype != column.dtype and not widened):
-            was, wanted = (f"{'a list of ' * what.is_list}{what.dtype}" for what in (made, column))
+            was, wanted = ("a " * what.is_list + spelled(what.dtype, what.is_list) for what in (made, column))
             raise Refusal(f"it makes {was}, but the graph declares {wanted}.", columns=(column.name,))
         same = made.dtype == column.dtype
         found[column.name] = lowered[column.name] if same else Cast(lowered[column.name], column.dtype)

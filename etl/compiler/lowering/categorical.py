@@ -9,12 +9,11 @@ import polars as pl
 
 from etl.compiler.expr import Cast, Const, Expr, Hash, Lookup, Refusal
 from etl.compiler.lowering import RULES, per_column
+from etl.dtypes import EXACT, is_float, is_integer
 from etl.dtypes import dtype as dtype_named
-from etl.dtypes import is_float, is_integer
 from etl.graph import OpNode, buckets_of, vocabulary_of
 
 NULL, UNKNOWN = 1, 2
-_EXACT = 2**53
 
 
 @RULES.register("Categorify")
@@ -66,7 +65,7 @@ def _refuse_other_kinds(values: pl.Series, dtype: str) -> None:
     """Refuse a vocabulary of strings for numbers and the reverse, and floats that stand for integers inexactly."""
     if (values.dtype == pl.String) != (dtype == "string"):
         raise Refusal(f"its vocabulary is of {values.dtype}, the column of {dtype}.", "Fit again on this column.")
-    if is_integer(dtype) and values.dtype.is_float() and (values.abs() > _EXACT).any():
+    if is_integer(dtype) and values.dtype.is_float() and (values.abs() > EXACT).any():
         raise Refusal(
             "its vocabulary holds integers beyond 2**53 as floats, which are not exact.",
             "Fit again with Mews, or on a column without nulls.",

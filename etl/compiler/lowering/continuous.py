@@ -12,11 +12,8 @@ import polars as pl
 
 from etl.compiler.expr import Bucket, Cast, Clip, Const, Div, Expr, Log1p, Refusal, Sub
 from etl.compiler.lowering import RULES, per_column
-from etl.dtypes import is_float, is_integer
+from etl.dtypes import EXACT, is_float, is_integer
 from etl.graph import OpNode
-
-_EXACT = 2**53
-"""Every integer up to here is exact in float64."""
 
 
 @RULES.register("Clip")
@@ -82,7 +79,7 @@ def bucketize(node: OpNode, column: str, x: Expr) -> Expr:
             raise Refusal("it has no boundaries for this column.", "Add them.")
         boundaries = boundaries[column]
     edges = tuple(float(edge) for edge in boundaries)
-    if is_integer(x.type.dtype) and any(abs(edge) > _EXACT for edge in edges):
+    if is_integer(x.type.dtype) and any(abs(edge) > EXACT for edge in edges):
         raise Refusal("a boundary beyond 2**53 is not exact.", "Use smaller boundaries.")
     value = _cast(x, "float64")
     if list(edges) == sorted(edges):

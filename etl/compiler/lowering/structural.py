@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from etl.compiler.expr import Expr
 from etl.compiler.lowering import RULES, per_column
-from etl.graph import OpNode
+from etl.graph import TAGGING, OpNode
 
 
-@RULES.register("Rename", "AddMetadata", "AddTags", "AddProperties")
-@RULES.register("TagAsUserID", "TagAsItemID", "TagAsUserFeatures", "TagAsItemFeatures")
+@RULES.register("Rename", *sorted(TAGGING))
 @per_column
 def keep(node: OpNode, column: str, x: Expr) -> Expr:
     """The column as it is, under the output's name."""

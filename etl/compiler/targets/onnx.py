@@ -17,10 +17,11 @@ from etl.compiler import expr as e
 from etl.compiler.lowering import lower, problem_of
 from etl.compiler.targets.onnx_builder import Builder
 from etl.compiler.targets.onnx_rules import RULES
-from etl.compiler.targets.onnx_value import LENGTH, Value, cast
+from etl.compiler.targets.onnx_value import Value, cast
 from etl.dtypes import dtype as dtype_named
 from etl.errors import CompileError, Problem
 from etl.graph import INPUT, Column, FeatureGraph, OpNode, Ref
+from etl.names import FEATURES, FINGERPRINT, LENGTH
 
 _LARGEST = 2**31 - 2**16
 """A protobuf message must stay below 2 GiB."""
@@ -48,7 +49,7 @@ def compile(graph: FeatureGraph, whole: FeatureGraph | None = None) -> onnx.Mode
             problems.append(_problem(graph, ref, refusal))
     if problems:
         raise CompileError(problems)
-    metadata = {"mews.fingerprint": (whole or graph).fingerprint, "mews.features": json.dumps(tensors)}
+    metadata = {FINGERPRINT: (whole or graph).fingerprint, FEATURES: json.dumps(tensors)}
     model = builder.model(inputs, outputs, metadata)
     if model.ByteSize() > _LARGEST:
         raise CompileError([Problem("graph", (), "onnx", "it is larger than 2 GiB.", "Give Categorify a max_size.")])
@@ -58,7 +59,7 @@ def compile(graph: FeatureGraph, whole: FeatureGraph | None = None) -> onnx.Mode
 def feature_tensors(model: onnx.ModelProto) -> dict[str, str]:
     """Return the name of each feature's output tensor in a model made by `compile`."""
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    found: dict[str, str] = json.loads(metadata["mews.features"])
+    found: dict[str, str] = json.loads(metadata[FEATURES])
     return found
 
 

@@ -8,9 +8,10 @@ import onnx
 from etl.compiler import expr as e
 from etl.compiler.registry import Registry
 from etl.compiler.targets.onnx_builder import Builder, tensor
-from etl.compiler.targets.onnx_value import LENGTH, Rule, Value, cast, combine, wide
+from etl.compiler.targets.onnx_value import Rule, Value, cast, combine, wide
 from etl.dtypes import dtype as dtype_named
 from etl.dtypes import is_float
+from etl.names import LENGTH
 
 RULES: Registry[Rule] = Registry("primitive")
 

@@ -8,9 +8,6 @@ from dataclasses import dataclass, replace
 from etl.compiler.targets.onnx_builder import Builder
 from etl.dtypes import dtype as dtype_named
 
-LENGTH = "__length"
-"""A ragged list input `x` has its lengths in the input `x__length`."""
-
 _WIDE = ("int64", "int32", "float32", "float64", "string", "uint8")
 """Types that ONNX Runtime's Where takes; the others are worked on as int64."""
 

@@ -16,7 +16,7 @@ from etl.compiler.lowering import lower
 from etl.compiler.murmur import hash_series
 from etl.compiler.registry import Registry
 from etl.dtypes import dtype as dtype_named
-from etl.dtypes import from_polars, is_float
+from etl.dtypes import from_polars, is_float, spelled
 from etl.errors import CompileError, SchemaError
 from etl.graph import Column, FeatureGraph, Ref
 
@@ -65,8 +65,7 @@ def check(schema: Mapping[str, pl.DataType], columns: Sequence[Column]) -> None:
         if column.name not in schema:
             wrong.append(f"{column.name!r} is missing")
         elif not _is_untyped(schema[column.name]) and from_polars(schema[column.name]) != wanted:
-            listed = f"list of {column.dtype}" if column.is_list else column.dtype
-            wrong.append(f"{column.name!r} is {schema[column.name]}, not {listed}")
+            wrong.append(f"{column.name!r} is {schema[column.name]}, not {spelled(*wanted)}")
     if wrong:
         raise SchemaError("; ".join(wrong), hint=f"The data has: {', '.join(schema)}.")
 

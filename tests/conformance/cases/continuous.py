@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from tests.conformance.case import FIT, Case, Gap
+from tests.conformance.case import FIT, Case
 
 NUMBERS = ["i", "n", "i32", "i8", "u8", "f", "f32", "c"]
-_LIST = Gap("upstream", "NVTabular compares a list with a number and fails")
-_FLOAT16 = Gap("never", "float16 is not a type of features")
 
 CASES = [
     Case("clip-both", lambda o: ["i", "n", "i32", "u8", "f", "f32", "c"] >> o.Clip(min_value=0, max_value=4)),

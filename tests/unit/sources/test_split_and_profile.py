@@ -158,7 +158,7 @@ def test_repeats_are_estimated_when_there_are_too_many_rows_to_hold(monkeypatch)
     assert marks.repeated_share() == pytest.approx(0.25, abs=0.06)
 
 
-def test_the_profile_is_json_and_right(shop, tmp_path):
+def test_the_profile_is_json_and_right(shop):
     profile = describe(shop)
     assert json.loads(json.dumps(profile, allow_nan=False)) == profile
     rows = shop.scan().collect()

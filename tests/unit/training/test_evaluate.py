@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from etl.errors import DataError
 from training.config import EvaluateConfig
-from training.evaluate import _Sorted, evaluate, popularity
+from training.evaluate import SortedRows, evaluate, popularity
 
 from .conftest import write_split
 
@@ -33,13 +33,13 @@ def test_point_values_and_weighted_values_are_those_of_sklearn(decimals: int) ->
     assert found["auc_low"] is None
     order = np.argsort(scores, kind="stable")
     rows, weights = (
-        _Sorted(labels[order].astype(float), scores[order]),
+        SortedRows(labels[order].astype(float), scores[order]),
         np.random.default_rng(1).integers(0, 4, 2000).astype(float),
     )
     assert rows.auc(weights) == pytest.approx(roc_auc_score(labels[order], scores[order], sample_weight=weights))
     assert rows.logloss(weights) == pytest.approx(log_loss(labels[order], scores[order], sample_weight=weights))
     repeated = np.repeat(np.arange(2000), weights.astype(int))
-    again = _Sorted(labels[order][repeated].astype(float), scores[order][repeated])
+    again = SortedRows(labels[order][repeated].astype(float), scores[order][repeated])
     assert rows.ece(weights, 10) == pytest.approx(again.ece(np.ones(len(repeated)), 10))
 
 

@@ -96,7 +96,7 @@ def test_no_reshaping_is_left_around_the_lookups_of_dlrm(exported: Callable[[str
     assert not [node for node in graph.node if node.op_type in ("Squeeze", "Slice", "Where", "NonZero")]
 
 
-def test_columns_may_have_any_name(features: Path, tmp_path: Path) -> None:
+def test_columns_may_have_any_name(tmp_path: Path) -> None:
     from training.config import ModelConfig
     from training.train import train
 

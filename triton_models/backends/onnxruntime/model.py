@@ -150,7 +150,7 @@ class TritonPythonModel:
             together = {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
             self.check(together)
             outputs = self.run(together)
-        except Exception:
+        except Exception:  # ONNX Runtime's errors have no common base
             return [self.single(feed) for feed in feeds]
         responses, start = [], 0
         for feed in feeds:
@@ -164,7 +164,7 @@ class TritonPythonModel:
         try:
             self.check(feed)
             return self.respond(self.run(feed))
-        except Exception as error:
+        except Exception as error:  # whatever it is, the others in flight must not fail with it
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
 
     def check(self, feed: dict[str, np.ndarray]) -> None:
