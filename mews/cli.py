@@ -32,7 +32,7 @@ _DataOption = Annotated[
 @app.command()
 @command
 def demo(session: Session, data: _DataOption = None) -> Any:
-    """Take data to a served, queried, measured ensemble, and write the report."""
+    """Take data to a served, queried, measured ensemble and a report; from the defaults without --config."""
     from mews.demo import demo as run_demo
 
     return run_demo(session, data)

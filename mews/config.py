@@ -71,17 +71,19 @@ class PipelineConfig(Section):
 def load(path: Path | None = None, overrides: Sequence[str] = ()) -> PipelineConfig:
     """Read `path` (defaults if None), apply `section.key=value` overrides (values are YAML), and check all of it.
 
-    A relative `data.path` or `features.workflow` is relative to the file's folder. Raises ConfigError that lists every
-    problem with the nearest known key.
+    A relative `data.path` or `features.workflow` is relative to the file's folder, in an override to the current one;
+    the result holds absolute ones. Raises ConfigError that lists every problem with the nearest known key.
     """
     tree = _read(path) if path is not None else {}
+    if path is not None:
+        _anchor(tree, path.resolve().parent)
     for override in overrides:
         _assign(tree, override)
+    _anchor(tree, Path.cwd())
     try:
-        config = PipelineConfig.model_validate(tree)
+        return PipelineConfig.model_validate(tree)
     except ValidationError as error:
         raise _explain(error, path) from None
-    return config if path is None else _anchored(config, path.resolve().parent)
 
 
 def dump(config: PipelineConfig) -> str:
@@ -126,15 +128,12 @@ def _assign(tree: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}", expected="a YAML value", received=str(error)) from None
 
 
-def _anchored(config: PipelineConfig, folder: Path) -> PipelineConfig:
-    """Make the paths inside `config` independent of the current folder."""
-    changes: dict[str, Any] = {}
-    if config.data.path is not None and not config.data.path.is_absolute():
-        changes["data"] = config.data.model_copy(update={"path": folder / config.data.path})
-    workflow = config.features.workflow
-    if workflow is not None and not Path(workflow).is_absolute():
-        changes["features"] = config.features.model_copy(update={"workflow": str(folder / workflow)})
-    return config.model_copy(update=changes) if changes else config
+def _anchor(tree: dict[str, Any], folder: Path) -> None:
+    """Make the relative paths in `tree` absolute, so that it means the same wherever it is read again."""
+    for section, key in (("data", "path"), ("features", "workflow")):
+        found = tree.get(section)
+        if isinstance(found, dict) and isinstance(found.get(key), str) and found[key]:
+            found[key] = str(folder / found[key])
 
 
 def _explain(error: ValidationError, path: Path | None) -> ConfigError:

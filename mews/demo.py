@@ -11,21 +11,21 @@ from typing import Any
 
 from etl.atomic import write_text
 from mews import pipeline
-from mews.memory import PeakMemory
 from mews.session import Session
 from mews.summary import summarise
 
 
 def demo(session: Session, data: Path | None) -> dict[str, Any]:
     """Run the whole pipeline in the session's run folder and return the summary."""
+    session.from_run = False  # the same command makes the same demo, whatever was tried in the folder before
     if data is not None:
         session.overrides[:0] = _overrides_for(data)
     terminal, run, config = session.terminal, session.run, session.config
     terminal.line(f"[bold]mews demo[/bold]: {config.data.source} data, {config.model.name}, into {run.folder}")
     started = time.monotonic()
-    with PeakMemory() as memory, run.locked():
+    with run.locked():
         outcomes = pipeline.run(config, run, terminal, tuple(pipeline.STAGES))
-        summary = summarise(config, outcomes, memory.megabytes, time.monotonic() - started)
+        summary = summarise(config, outcomes, time.monotonic() - started)
         write_text(run.summary, json.dumps(summary, indent=2) + "\n")
         from mews.report import render
 
@@ -56,7 +56,7 @@ def _closing_lines(session: Session, summary: dict[str, Any]) -> None:
     commands = {
         f"{mews} serve --run {run}": "Triton on 127.0.0.1:8000 and :8001",
         f"{mews} predict --grpc --input {run}/examples/rows.json --run {run}": "scores for a few rows",
-        f"{mews} demo --run {run} --set model.name=dcn_v2": "another model; only what changes runs",
+        f"{mews} demo --config {run}/config.yaml --run {run} --set model.name=dcn_v2": "only what changes runs",
         f"{mews} config show --run {run}": "every setting",
     }
     line("Next:")

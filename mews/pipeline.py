@@ -13,6 +13,7 @@ from etl.atomic import write_text
 from mews import cache
 from mews.config import PipelineConfig, dump
 from mews.console import ProgressLine, Terminal
+from mews.memory import PeakMemory
 from mews.run import PARTS, Run
 
 
@@ -167,10 +168,11 @@ def _key(stage: Stage, config: PipelineConfig, records: dict[str, cache.Record])
 def _work(stage: Stage, key: str, config: PipelineConfig, folder: Run, terminal: Terminal) -> cache.Record:
     cache.forget(folder.stages, stage.name)
     started = time.monotonic()
-    with terminal.stage(stage.name) as progress:
+    with terminal.stage(stage.name) as progress, PeakMemory() as memory:
         module, _, function = stage.work.partition(":")
         work = getattr(importlib.import_module(module), function)
         result = work(Context(config, folder, terminal, progress))
     terminal.check()
+    result["peak_rss_mb"] = memory.megabytes
     seconds = time.monotonic() - started
     return cache.write(folder.stages, stage.name, key, stage.outputs(folder), folder.folder, result, seconds)

@@ -53,6 +53,8 @@ class Session:
     run: Run
     overrides: list[str]
     terminal: Terminal
+    from_run: bool = True
+    """Whether the run folder's own configuration stands in for an absent --config."""
 
     @functools.cached_property
     def config(self) -> PipelineConfig:
@@ -60,7 +62,7 @@ class Session:
         from mews.config import load
 
         path = self.config_file
-        if path is None and self.run.config.exists():
+        if path is None and self.from_run and self.run.config.exists():
             path = self.run.config
         return load(path, self.overrides)
 

@@ -21,13 +21,11 @@ def versions() -> dict[str, str]:
     return {"mews": __version__} | installed(_PACKAGES)
 
 
-def summarise(
-    config: PipelineConfig, outcomes: Mapping[str, Outcome], peak_rss_mb: int, total_seconds: float
-) -> dict[str, Any]:
+def summarise(config: PipelineConfig, outcomes: Mapping[str, Outcome], total_seconds: float) -> dict[str, Any]:
     """Return the summary of a finished demo.
 
     `seconds` holds what each stage took when it ran; `cached` names those that this run skipped; `seconds.total` is the
-    wall time of this run.
+    wall time of this run. `peak_rss_mb` is the largest of the stages', from when they ran.
     """
     features, model = outcomes["transform"].result, outcomes["evaluate"].result
     parity = outcomes["query"].result
@@ -45,6 +43,6 @@ def summarise(
         "seconds": {name: round(outcome.seconds, 3) for name, outcome in outcomes.items()}
         | {"total": round(total_seconds, 3)},
         "cached": [name for name, outcome in outcomes.items() if outcome.skipped],
-        "peak_rss_mb": peak_rss_mb,
+        "peak_rss_mb": max(outcome.result["peak_rss_mb"] for outcome in outcomes.values()),
         "versions": versions(),
     }

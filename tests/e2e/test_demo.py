@@ -66,10 +66,11 @@ def test_the_resolved_configuration_reads_back(demo: Demo) -> None:
 
 
 def test_a_second_run_does_nothing_twice_and_the_same_commands_work(demo: Demo) -> None:
-    again = mews("demo", "--run", demo.folder, "--json")
+    again = mews("demo", "--config", demo.folder / "config.yaml", "--run", demo.folder, "--json")
     assert again.returncode == 0, again.stderr
     assert last_json(again)["cached"] == STAGES
     assert again.stderr.count("unchanged, skipped") == len(STAGES)
+    assert last_json(again)["peak_rss_mb"] == demo.summary["peak_rss_mb"]
 
 
 def test_another_model_is_a_config_line_and_runs_only_what_changes(demo: Demo, tmp_path: Path) -> None:

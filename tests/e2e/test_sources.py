@@ -142,7 +142,7 @@ def test_a_csv_with_strings_nulls_lists_and_times_runs_through_the_whole_demo(ow
 
 
 def test_a_workflow_of_ones_own_is_served_with_its_types_and_names(own: Path) -> None:
-    chosen = settings("features.workflow=my_workflow.py:build")
+    chosen = settings(f"features.workflow={own}/my_workflow.py:build")
     exported(own / "own_workflow", "--config", own / "pipeline.yaml", *chosen)
     served_equals_offline(own / "own_workflow")
     rows = json.loads((own / "own_workflow" / "examples" / "rows.json").read_text())
@@ -159,7 +159,7 @@ def test_a_workflow_of_ones_own_is_served_with_its_types_and_names(own: Path) ->
 def test_a_workflow_that_no_model_can_be_trained_on_is_refused_at_the_start(
     own: Path, function: str, message: str
 ) -> None:
-    chosen = settings(f"features.workflow=my_workflow.py:{function}")
+    chosen = settings(f"features.workflow={own}/my_workflow.py:{function}")
     done = mews("etl", "fit", "--config", own / "pipeline.yaml", "--run", own / "refused", *chosen)
     assert done.returncode == 2
     assert message in done.stderr

@@ -69,6 +69,13 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert config.features.workflow == f"{tmp_path}/w.py:build"
 
 
+def test_a_path_in_an_override_is_relative_to_the_current_folder(tmp_path: Path) -> None:
+    path = _write(tmp_path, "data: {source: table, path: rows.csv}")
+    config = load(path, ["data.path=other.csv"])
+    assert config.data.path == Path.cwd() / "other.csv"
+    assert load(_write(tmp_path, dump(config))) == config
+
+
 @pytest.mark.parametrize("override", ["model.epochs", "=3", "seed.x=1"])
 def test_a_bad_override_is_refused(override: str) -> None:
     with pytest.raises(ConfigError):
