@@ -32,7 +32,7 @@ _PORT_ATTEMPTS = 5
 _POLL_SECONDS = 0.05
 _WAIT_SECONDS = 0.5
 _METRICS_STARTED = "Started Metrics Service"
-_HTTP_THREADS = 8  # Triton's default; on fewer cores they only take turns (12 % of the throughput on 2 cores)
+_HTTP_THREADS = 8  # Triton's default; on fewer cores they only take turns
 _GRACE_SECONDS = 5  # beyond Triton's own exit timeout, before SIGKILL
 
 

@@ -107,7 +107,7 @@ def save(model: Any, inputs: data.Inputs, folder: Path) -> None:
         return {"score": model({name: columns[tensor] for name, tensor in names.items()}, training=False)}
 
     module = tf.Module()
-    # Only the variables are tracked: Keras' own format holds a trace of every layer, and takes 50 times as long.
+    # Only the variables are tracked: Keras' own format holds a trace of every layer, and takes far longer to write.
     module.weights = model.variables
     module.score = tf.function(score, input_signature=[signature], autograph=False)
     with quiet():
