@@ -22,7 +22,7 @@ _SHOWN_ROWS = 20
 def predict(
     session: Session, rows_file: Path, protocol: Protocol, triton_url: str | None, output: Path | None
 ) -> dict[str, Any]:
-    """Score the rows of `rows_file` and print, write or return them; columns that a request does not have are left out."""
+    """Score the rows of `rows_file` and print, write or return them; columns a request does not have are left out."""
     from ensemble.client import Client
     from ensemble.rows import read_rows
 
