@@ -1,0 +1,20 @@
+"""The command line's groups; the modules beside this one add their commands to them."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    name="mews",
+    help="Recommender data to a served model: features, training and one Triton ensemble.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+config_app = typer.Typer(help="Look at and check pipeline.yaml.", no_args_is_help=True)
+data_app = typer.Typer(help="Get data, check it, describe it.", no_args_is_help=True)
+etl_app = typer.Typer(help="Fit and run the feature graph.", no_args_is_help=True)
+bench_app = typer.Typer(help="Measure.", no_args_is_help=True)
+for name, group in (("config", config_app), ("data", data_app), ("etl", etl_app), ("bench", bench_app)):
+    app.add_typer(group, name=name)
