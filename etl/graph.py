@@ -4,8 +4,9 @@ A graph is a list of operators in the order they run. Every operator names the c
 the node that made the column, and the column's name there. Raw request columns come from the node "input". So the same
 name may be used many times along a chain (`price >> FillMissing() >> LogOp()`), as in NVTabular; nothing is ambiguous.
 
-`OpNode.params` holds the arguments of NVTabular's constructor as JSON values. One key is ours: Categorify's `groups`,
-lists of column names that share a vocabulary (joint) or are encoded together (combo); absent when there is none.
+`OpNode.params` holds the arguments of NVTabular's constructor as JSON values. Two keys are ours: Categorify's `groups`,
+lists of column names that share a vocabulary (joint) or are encoded together (combo), and `strict_nvtabular`, true
+where a fault of NVTabular is to be repeated; absent when there is none.
 
 `OpNode.state` holds one Polars table per key:
     Categorify        <vocabulary>  value, count    in code order: code = row + 2 + buckets; see `vocabulary_of`
@@ -30,18 +31,9 @@ import polars as pl
 
 from etl.dtypes import DTYPES
 from etl.errors import ConfigError
+from etl.operators import facts
 
 INPUT = "input"
-STATEFUL = frozenset({"Categorify", "Normalize", "NormalizeMinMax"})
-"""Operators that must be fitted; etl/fit.py has one rule for each."""
-
-TAGGING = frozenset(
-    {"AddMetadata", "AddTags", "AddProperties", "TagAsUserID", "TagAsItemID", "TagAsUserFeatures", "TagAsItemFeatures"}
-)
-"""NVTabular's tagging operators; a graph that was read from a workflow calls all of them AddMetadata."""
-
-PASS_THROUGH = TAGGING | {"Rename", "ListSlice"}
-"""Operators that keep values as they are, so that a categorical column keeps its cardinality."""
 
 _NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
@@ -87,51 +79,11 @@ class OpNode:
     @property
     def is_fitted(self) -> bool:
         """True when the operator has its state or needs none."""
-        return self.op not in STATEFUL or self.state is not None
+        return not facts(self.op).fitted or self.state is not None
 
     def sources(self, output: str) -> tuple[Ref, ...]:
         """Return the inputs that the output column `output` is made from."""
-        position = [column.name for column in self.outputs].index(output)
-        if self.op == "Categorify" and self.params.get("encode_type", "joint") == "combo":
-            parts = next((group for group in groups_of(self) if "_".join(group) == output), [output])
-            return tuple(ref for ref in self.inputs if ref.column in parts)
-        if self.op == "FillMissing":
-            return tuple(ref for ref in self.inputs if output in (ref.column, f"{ref.column}_filled"))
-        return (self.inputs[position],) if len(self.inputs) == len(self.outputs) else self.inputs
-
-
-def groups_of(node: OpNode) -> list[list[str]]:
-    """Return a Categorify's groups of columns that share a vocabulary."""
-    return [list(group) for group in node.params.get("groups") or ()]
-
-
-def vocabulary_of(node: OpNode, column: str) -> str:
-    """Return the key, in a Categorify's state, of the vocabulary that encodes `column`."""
-    return next(("_".join(group) for group in groups_of(node) if column in group), column)
-
-
-def option_of(node: OpNode, name: str, *keys: str) -> int:
-    """Return a Categorify option that is a number, or a dict by name (the first of `keys` in it counts); 0 if unset."""
-    value = node.params.get(name)
-    if isinstance(value, Mapping):
-        value = next((value[key] for key in keys if key in value), None)
-    return int(value or 0)
-
-
-def buckets_of(node: OpNode, column: str) -> int:
-    """Return how many codes a Categorify keeps for the unknown values of `column`; 1 unless num_buckets says more."""
-    return max(1, option_of(node, "num_buckets", vocabulary_of(node, column), column))
-
-
-def cardinality_of(node: OpNode, column: str) -> int | None:
-    """Return how many codes the output `column` has, None if unknown: before fit, or not categorical."""
-    if node.op == "Categorify":
-        table = (node.state or {}).get(vocabulary_of(node, column))
-        return None if table is None else table.height + 2 + buckets_of(node, column)
-    if node.op == "Bucketize":
-        boundaries = node.params["boundaries"]
-        return len(boundaries[column] if isinstance(boundaries, Mapping) else boundaries) + 1
-    return None
+        return facts(self.op).sources(self, output)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +110,9 @@ class FeatureGraph:
             _refuse_repeated(f"output column of {node.id}", (column.name for column in node.outputs))
             known |= {Ref(node.id, column.name) for column in node.outputs}
         _refuse_unknown(self.outputs, known, "graph outputs")
+        for node in self.nodes:
+            _refuse_other_rows({self.rows[ref.node] for ref in node.inputs}, f"{node.op} {node.id}")
+        _refuse_other_rows({self.rows[ref.node] for ref in self.outputs}, "graph outputs")
         for column in (*self.inputs, *(column for node in self.nodes for column in node.outputs)):
             if column.dtype not in DTYPES:
                 raise ConfigError(f"column {column.name!r}", expected=", ".join(DTYPES), received=column.dtype)
@@ -174,8 +129,8 @@ class FeatureGraph:
         found = {Ref(INPUT, column.name): column for column in self.inputs}
         for node in self.nodes:
             for column in node.outputs:
-                codes = cardinality_of(node, column.name)
-                if codes is None and node.op in PASS_THROUGH:
+                codes = facts(node.op).cardinality(node, column.name)
+                if codes is None and facts(node.op).passes_through:
                     codes = found[node.sources(column.name)[0]].cardinality
                 found[Ref(node.id, column.name)] = replace(column, cardinality=codes)
         return found
@@ -206,6 +161,15 @@ class FeatureGraph:
     def is_fitted(self) -> bool:
         """True when every operator has its state or needs none."""
         return all(node.is_fitted for node in self.nodes)
+
+    @cached_property
+    def rows(self) -> dict[str, str]:
+        """By node: the node whose rows its columns have, itself if it changes rows; "input" for those of the data."""
+        found = {INPUT: INPUT}
+        for node in self.nodes:
+            above = next((found[ref.node] for ref in node.inputs), INPUT)
+            found[node.id] = above if facts(node.op).rows == "keeps" else node.id
+        return found
 
     @cached_property
     def fingerprint(self) -> str:
@@ -281,12 +245,8 @@ def digest(table: pl.DataFrame) -> str:
 def _without(node: OpNode, gone: set[Ref], kept: tuple[Column, ...]) -> OpNode:
     """Return `node` with the outputs `kept` only, and without inputs and state that nothing needs any more."""
     state = node.state
-    if state is not None and node.op == "Categorify":
-        used = {vocabulary_of(node, column.name) for column in kept}
-        state = {key: table for key, table in state.items() if key in used}
-    elif state is not None:
-        names = [column.name for column in kept]
-        state = {k: t.filter(pl.col("column").is_in(names)) if "column" in t.columns else t for k, t in state.items()}
+    if state is not None:
+        state = facts(node.op).without(node, state, [column.name for column in kept])
     return replace(node, inputs=tuple(ref for ref in node.inputs if ref not in gone), outputs=kept, state=state)
 
 
@@ -296,6 +256,14 @@ def _refuse_repeated(what: str, names: Iterable[str]) -> None:
         if name in seen:
             raise ConfigError(f"{what} {name!r}", expected="one of that name", received="two")
         seen.add(name)
+
+
+def _refuse_other_rows(found: Collection[str], where: str) -> None:
+    """Raise ConfigError when columns do not have the same rows: an operator dropped or regrouped some of them."""
+    if len(found) > 1:
+        listed = ", ".join(sorted(found))
+        hint = "Pass every column through the operator that changes rows."
+        raise ConfigError(f"{where}: its columns", expected="the same rows", received=f"those of {listed}", hint=hint)
 
 
 def _refuse_unknown(refs: Iterable[Ref], known: Collection[Ref], where: str) -> None:

@@ -13,3 +13,6 @@ LENGTH = "__length"
 
 SCORE = "score"
 """The output of a model: probability, float32 [batch, 1]."""
+
+ROW = "__row__"
+"""The column that numbers the rows of a data set from 0, while a plan runs that needs it."""

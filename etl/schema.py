@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from etl.dtypes import dtype, is_float, is_integer
-from etl.graph import FeatureGraph, OpNode, Ref, vocabulary_of
+from etl.graph import FeatureGraph, OpNode, Ref
+from etl.operators.categorical import vocabulary_of
 
 _STRUCT = "type.googleapis.com/google.protobuf.Struct"
 _DESCRIBED_ELSEWHERE = ("domain", "value_count")

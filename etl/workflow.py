@@ -14,11 +14,11 @@ from typing import Any, Protocol
 from etl.config import ChainConfig, FeaturesConfig
 from etl.dtypes import is_float, is_integer
 from etl.errors import ConfigError, MewsError
-from etl.graph import TAGGING
+from etl.operators import TAGGING
 from etl.reader import door
-from etl.reader.operators import RULES
+from etl.reader.rules import RULES
 
-_SUPPORTED = sorted({*RULES, *TAGGING})
+_SUPPORTED = sorted({*map(str, RULES), *TAGGING})
 _LABEL_TAGS = ["target", "binary_classification"]
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -51,6 +52,9 @@ class Expr(ABC):
     def type(self) -> Type:
         """What the column holds."""
 
+    is_local: ClassVar[bool] = True
+    """False for an Expr that looks at other rows than its own; only batch has those."""
+
     @property
     def parts(self) -> tuple[Expr, ...]:
         """The Exprs that this one is made from."""
@@ -63,10 +67,11 @@ class Elementwise(Expr):
 
 @dataclass(frozen=True, eq=False)
 class Col(Expr):
-    """The raw column `name`."""
+    """The raw column `name`; with `rows`, a column that the operator `rows` made when it changed the rows."""
 
     name: str
     of: Type
+    rows: str = ""
 
     @property
     def type(self) -> Type:
@@ -231,3 +236,43 @@ class Pad(Expr):
     def type(self) -> Type:
         """That of `x`, of fixed length."""
         return replace(self.x.type, length=self.length)
+
+
+@dataclass(frozen=True, eq=False)
+class RowNumber(Expr):
+    """The number of the row in its data set, from 0; int64. Only batch has it."""
+
+    @cached_property
+    def type(self) -> Type:
+        """int64."""
+        return Type("int64")
+
+
+@dataclass(frozen=True, eq=False)
+class Shift(Expr):
+    """The value of `x` `by` rows before (after, if negative); null (NaN) where there is no such row. Only batch has it.
+
+    It looks at other rows: what has one in it is computed over all rows at once.
+    """
+
+    x: Expr
+    by: int
+    is_local = False
+
+    @cached_property
+    def type(self) -> Type:
+        """That of `x`, nullable unless a float."""
+        return replace(self.x.type, nullable=not is_float(self.x.type.dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class OutOfFold(Expr):
+    """`training` where a plan is made for the rows a model is trained on, else `serving`; both of the same type."""
+
+    training: Expr
+    serving: Expr
+
+    @cached_property
+    def type(self) -> Type:
+        """That of both; nullable if one is."""
+        return replace(self.serving.type, nullable=self.serving.type.nullable or self.training.type.nullable)

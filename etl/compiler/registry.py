@@ -34,5 +34,8 @@ class Registry(Generic[Rule]):
             raise MewsError(f"{self.kind} {key!r}", expected=f"one of: {', '.join(sorted(map(str, self._rules)))}")
         return self._rules[key]
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._rules
+
     def __iter__(self) -> Iterator[object]:
         return iter(self._rules)

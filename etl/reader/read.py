@@ -19,10 +19,10 @@ from etl.errors import CompileError, ConfigError, Problem, SchemaError
 from etl.graph import INPUT, Column, FeatureGraph, OpNode, Ref
 from etl.reader import door
 from etl.reader.columns import from_merlin, to_merlin
-from etl.reader.operators import RULES, operator_name
+from etl.reader.rules import RULES, operator_name
 
 _PLUMBING = frozenset({"SelectionOp", "ConcatColumns", "SubsetColumns", "SubtractionOp", "GroupingOp"})
-_INSTEAD = f"Use {', '.join(sorted(RULES))}, or compute the column before the features."
+_INSTEAD = f"Use {', '.join(sorted(map(str, RULES)))}, or compute the column before the features."
 
 Made = dict[str, Ref]
 """The columns of one Merlin node in order: name to the operator that made it."""

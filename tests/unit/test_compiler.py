@@ -154,8 +154,9 @@ def test_missing_and_mistyped_columns_are_named() -> None:
 
 
 def test_every_primitive_has_a_rule_in_every_target() -> None:
+    bases = ("Expr", "Elementwise", "_Unary")  # OutOfFold is one of its two parts in every target
     primitives = {found for found in vars(e).values() if isinstance(found, type) and issubclass(found, e.Expr)}
-    spelled = {found for found in primitives if found.__name__ not in ("Expr", "Elementwise", "_Unary")}
+    spelled = {found for found in primitives if found.__name__ not in (*bases, "OutOfFold")}
     assert set(polars.RULES) == set(onnx_rules.RULES) == spelled
     assert len(set(LOWERING)) == 16
 

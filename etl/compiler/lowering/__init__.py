@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from etl.compiler import relational
 from etl.compiler.expr import Cast, Col, Expr, Refusal, Type
 from etl.compiler.registry import Registry
 from etl.dtypes import is_float, is_integer, spelled
 from etl.errors import MewsError, Problem
 from etl.graph import INPUT, Column, FeatureGraph, OpNode, Ref
+from etl.operators import facts
 
 Rule = Callable[[OpNode, Mapping[str, Expr]], dict[str, Expr]]
 
@@ -60,6 +62,10 @@ def lower(graph: FeatureGraph, refs: Iterable[Ref], target: str) -> tuple[dict[R
         inputs = {ref.column: exprs[ref] for ref in node.inputs if ref in exprs}
         if not inputs:
             continue
+        if facts(node.op).rows != "keeps":
+            problems += _row_problems(node, inputs, target)
+            exprs |= {Ref(node.id, column.name): Col(column.name, type_of(column), node.id) for column in node.outputs}
+            continue
         try:
             lowered = _declared(node, RULES[node.op](node, inputs))
         except MewsError as error:
@@ -73,6 +79,20 @@ def lower(graph: FeatureGraph, refs: Iterable[Ref], target: str) -> tuple[dict[R
         problems += [problem_of(node, refusal, target) for refusal in refusals]
         exprs |= {Ref(node.id, name): expr for name, expr in lowered.items()}
     return exprs, problems
+
+
+def _row_problems(node: OpNode, inputs: Mapping[str, Expr], target: str) -> list[Problem]:
+    """Return what keeps an operator that changes rows from a target: serving never does that."""
+    if target != "polars":
+        refusal = Refusal("it changes which rows there are.", "Take what follows it as the raw columns to serve.")
+        return [problem_of(node, refusal, target)]
+    if node.op not in relational.RULES:
+        return [problem_of(node, Refusal("there is no rule for it."), target)]
+    try:
+        relational.check(node, inputs)
+    except Refusal as refusal:
+        return [problem_of(node, refusal, target)]
+    return []
 
 
 def _needed(graph: FeatureGraph, refs: set[Ref]) -> list[OpNode]:

@@ -11,7 +11,8 @@ from etl.compiler.expr import Cast, Const, Expr, Hash, Lookup, Refusal
 from etl.compiler.lowering import RULES, per_column
 from etl.dtypes import EXACT, is_float, is_integer
 from etl.dtypes import dtype as dtype_named
-from etl.graph import OpNode, buckets_of, vocabulary_of
+from etl.graph import OpNode
+from etl.operators.categorical import buckets_of, vocabulary_of
 
 NULL, UNKNOWN = 1, 2
 

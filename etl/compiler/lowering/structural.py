@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from etl.compiler.expr import Expr
 from etl.compiler.lowering import RULES, per_column
-from etl.graph import TAGGING, OpNode
+from etl.graph import OpNode
+from etl.operators import TAGGING
 
 
 @RULES.register("Rename", *sorted(TAGGING))

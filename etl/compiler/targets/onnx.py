@@ -94,6 +94,8 @@ def _problem(graph: FeatureGraph, ref: Ref, refusal: e.Refusal) -> Problem:
 
 
 def _spell(expr: e.Expr, memo: dict[e.Expr, Value], builder: Builder) -> Value:
+    if isinstance(expr, e.OutOfFold):  # a request is never a row that the model is trained on
+        return _spell(expr.serving, memo, builder)
     if expr not in memo:
         parts = [_spell(part, memo, builder) for part in expr.parts]
         memo[expr] = RULES[type(expr)](builder, expr, *parts)

@@ -133,6 +133,11 @@ def _bucket(b: Builder, expr: e.Bucket, x: Value) -> Value:
     return Value(reached, "int32")
 
 
+@RULES.register(e.RowNumber, e.Shift)
+def _other_rows(b: Builder, expr: e.Expr, *parts: Value) -> Value:
+    raise e.Refusal("it looks at other rows than the request's.", "Compute it in batch, and send it as a raw column.")
+
+
 @RULES.register(e.Slice)
 def _slice(b: Builder, expr: e.Slice, x: Value) -> Value:
     end = None if expr.end is None or expr.end >= _INT32_MAX else expr.end

@@ -5,56 +5,134 @@ Inside a plan floats hold NaN and never null, as Expr promises; the first thing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
 from etl.compiler import expr as e
+from etl.compiler import relational
 from etl.compiler.lowering import lower
 from etl.compiler.murmur import hash_series
 from etl.compiler.registry import Registry
 from etl.dtypes import dtype as dtype_named
 from etl.dtypes import from_polars, is_float, spelled
-from etl.errors import CompileError, SchemaError
-from etl.graph import Column, FeatureGraph, Ref
+from etl.errors import CompileError, ConfigError, SchemaError
+from etl.graph import INPUT, Column, FeatureGraph, OpNode, Ref
+from etl.names import ROW
+from etl.operators import facts
 
 RULES: Registry[Callable[..., pl.Expr]] = Registry("primitive")
 
 
 @dataclass(frozen=True)
+class Step:
+    """An operator that changes rows, with the expressions of its inputs over the rows before it."""
+
+    node: OpNode
+    exprs: Mapping[str, pl.Expr]
+
+    @property
+    def regroups(self) -> bool:
+        """True when it makes other rows, and not only fewer."""
+        return facts(self.node.op).rows == "regroups"
+
+    def apply(self, frame: pl.LazyFrame, carried: Sequence[str]) -> pl.LazyFrame:
+        """Return the outputs after the columns `carried`, which only an operator that drops rows can keep."""
+        if not self.regroups:
+            return relational.RULES[self.node.op].apply(self.node, frame.select(*carried, **self.exprs))
+        if lost := [name for name in carried if name != ROW]:
+            expected = "no raw columns beside the features"
+            received = f"columns to keep: {', '.join(lost)}"
+            raise ConfigError(f"{self.node.op} makes other rows", expected=expected, received=received)
+        made = relational.RULES[self.node.op].apply(self.node, frame.select(**self.exprs))
+        return made.with_row_index(ROW) if carried else made
+
+
+@dataclass(frozen=True)
 class PolarsPlan:
-    """A graph as Polars expressions by feature name, over the raw columns `inputs`."""
+    """A graph as Polars expressions by feature name, over the raw columns `inputs` or what `steps` make of them.
+
+    `is_local` says that the rows may be worked on in parts; `is_numbered` that it needs the number of every row.
+    """
 
     inputs: tuple[Column, ...]
     exprs: Mapping[str, pl.Expr]
+    steps: tuple[Step, ...] = ()
+    is_local: bool = True
+    is_numbered: bool = False
 
-    def apply(self, frame: pl.LazyFrame, keep: Sequence[str] = ()) -> pl.LazyFrame:
+    def apply(self, frame: pl.LazyFrame, keep: Sequence[str] = (), first_row: int = 0) -> pl.LazyFrame:
         """Return the features of `frame`, in its row order, after the raw columns `keep`.
 
-        Columns that the plan does not read are ignored. SchemaError lists every column that is missing or mistyped.
+        `first_row` is the number of its first row in the data set. Columns that the plan does not read are ignored.
+        SchemaError lists every column that is missing or mistyped.
         """
         check(frame.collect_schema(), self.inputs)
+        carried = list(keep)
+        if self.is_numbered:
+            frame, carried = frame.with_row_index(ROW, offset=first_row), [*keep, ROW]
+        for step in self.steps:
+            frame = step.apply(frame, carried)
         if not self.exprs:
             return frame.select(keep)
         return frame.select(*keep, **self.exprs)
 
 
-def compile(graph: FeatureGraph) -> PolarsPlan:
-    """Return the plan of a fitted graph; CompileError with every problem."""
-    return plan(graph, {ref.column: ref for ref in graph.outputs})
+def compile(graph: FeatureGraph, out_of_fold: bool = False) -> PolarsPlan:
+    """Return the plan of a fitted graph; CompileError with every problem.
+
+    `out_of_fold` is for the rows that a model is trained on: what an operator knows of the label then comes from other
+    folds than the row's own.
+    """
+    return plan(graph, {ref.column: ref for ref in graph.outputs}, out_of_fold)
 
 
-def plan(graph: FeatureGraph, named: Mapping[str, Ref]) -> PolarsPlan:
-    """Return the plan of the columns `named` only; what they do not need may be unfitted."""
-    lowered, problems = lower(graph, named.values(), "polars")
+def plan(
+    graph: FeatureGraph, named: Mapping[str, Ref], out_of_fold: bool = False, numbered: bool = False
+) -> PolarsPlan:
+    """Return the plan of the columns `named` only, all of the same rows; what they do not need may be unfitted.
+
+    With `numbered` the plan also gives the number of every row, as the column names.ROW.
+    """
+    changes = _row_changes(graph, named.values())
+    refs = [*named.values(), *(ref for node in changes for ref in node.inputs)]
+    lowered, problems = lower(graph, refs, "polars")
     if problems:
         raise CompileError(problems)
-    memo: dict[e.Expr, pl.Expr] = {}
+    memo = _Memo(out_of_fold)
+    steps = tuple(Step(node, {r.column: spell(lowered[r], memo) for r in node.inputs}) for node in changes)
     exprs = {name: spell(lowered[ref], memo) for name, ref in named.items()}
-    read = {expr.name for expr in memo if isinstance(expr, e.Col)}
-    return PolarsPlan(tuple(column for column in graph.inputs if column.name in read), exprs)
+    if numbered:
+        exprs[ROW] = pl.col(ROW)
+    read = {expr.name for expr in memo if isinstance(expr, e.Col) and not expr.rows}
+    return PolarsPlan(
+        tuple(column for column in graph.inputs if column.name in read),
+        exprs,
+        steps,
+        is_local=all(expr.is_local for expr in memo) and not any(step.regroups for step in steps),
+        is_numbered=numbered or any(isinstance(expr, e.RowNumber) for expr in memo),
+    )
+
+
+def _row_changes(graph: FeatureGraph, refs: Iterable[Ref]) -> list[OpNode]:
+    """Return the operators that change rows on the way to `refs`, the first one first."""
+    nodes = {node.id: node for node in graph.nodes}
+    found: list[OpNode] = []
+    rows = next((graph.rows[ref.node] for ref in refs), INPUT)
+    while rows != INPUT:
+        found.append(nodes[rows])
+        rows = next((graph.rows[ref.node] for ref in nodes[rows].inputs), INPUT)
+    return found[::-1]
+
+
+class _Memo(dict[e.Expr, pl.Expr]):
+    """What has been spelled, and for which rows."""
+
+    def __init__(self, out_of_fold: bool) -> None:
+        self.out_of_fold = out_of_fold
+        super().__init__()
 
 
 def check(schema: Mapping[str, pl.DataType], columns: Sequence[Column]) -> None:
@@ -70,17 +148,19 @@ def check(schema: Mapping[str, pl.DataType], columns: Sequence[Column]) -> None:
         raise SchemaError("; ".join(wrong), hint=f"The data has: {', '.join(schema)}.")
 
 
-def spell(expr: e.Expr, memo: dict[e.Expr, pl.Expr]) -> pl.Expr:
+def spell(expr: e.Expr, memo: _Memo) -> pl.Expr:
     """Return the Polars expression of `expr`; each Expr object is spelled once."""
     if expr not in memo:
-        if expr.type.is_list and isinstance(expr, e.Elementwise):
+        if isinstance(expr, e.OutOfFold):
+            memo[expr] = spell(expr.training if memo.out_of_fold else expr.serving, memo)
+        elif expr.type.is_list and isinstance(expr, e.Elementwise):
             memo[expr] = _spell_elements(expr, memo)
         else:
             memo[expr] = RULES[type(expr)](expr, *(spell(part, memo) for part in expr.parts))
     return memo[expr]
 
 
-def _spell_elements(expr: e.Expr, memo: dict[e.Expr, pl.Expr]) -> pl.Expr:
+def _spell_elements(expr: e.Expr, memo: _Memo) -> pl.Expr:
     """Spell a tree of elementwise primitives once over the elements of the one list that it starts from."""
     (leaf,) = set(_list_leaves(expr))
     elements: dict[e.Expr, pl.Expr] = {leaf: pl.element()}
@@ -111,6 +191,8 @@ def _literal(value: Any, dtype: str) -> pl.Expr:
 @RULES.register(e.Col)
 def _col(expr: e.Col) -> pl.Expr:
     inner = dtype_named(expr.of.dtype).polars
+    if expr.rows:  # made by an operator, so as Exprs promise already
+        return pl.col(expr.name)
     if not expr.of.is_list:
         return _without_sentinel(pl.col(expr.name).cast(inner), expr.of.dtype)
     listed = pl.List(inner)
@@ -232,3 +314,14 @@ def _pad(expr: e.Pad, x: pl.Expr) -> pl.Expr:
     inner = dtype_named(expr.type.dtype).polars
     padding = pl.lit(pl.Series([[expr.value] * expr.length], dtype=pl.List(inner)))
     return pl.concat_list(x, padding).list.head(expr.length)
+
+
+@RULES.register(e.RowNumber)
+def _row_number(expr: e.RowNumber) -> pl.Expr:
+    return pl.col(ROW).cast(pl.Int64)
+
+
+@RULES.register(e.Shift)
+def _shift(expr: e.Shift, x: pl.Expr) -> pl.Expr:
+    missing = float("nan") if is_float(expr.type.dtype) else None
+    return x.shift(expr.by, fill_value=missing)
