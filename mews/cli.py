@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mews.commands import bench, config, data, demo, etl, model, report, serving
+from mews.commands import bench, config, data, demo, etl, features, model, report, serving
 from mews.commands.groups import app
 
-__all__ = ["app", "bench", "config", "data", "demo", "etl", "main", "model", "report", "serving"]
+__all__ = ["app", "bench", "config", "data", "demo", "etl", "features", "main", "model", "report", "serving"]
 
 
 def main() -> None:

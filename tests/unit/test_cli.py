@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from mews.cli import app
 
 COMMANDS = (
-    "demo train evaluate export serve predict report doctor",
+    "demo train evaluate export serve predict report doctor compile explain operators",
     "config show, config validate, config schema",
     "data generate, data validate, data describe, etl fit, etl transform, bench serving",
 )

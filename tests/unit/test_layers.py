@@ -67,7 +67,9 @@ def loaded_by(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["etl.workflow", "etl.reader", "etl.batch", "etl.fit", "etl.sources", "etl.schema"])
+@pytest.mark.parametrize(
+    "module", ["etl.workflow", "etl.reader", "etl.reader.saved", "etl.batch", "etl.fit", "etl.sources", "etl.schema"]
+)
 def test_etl_loads_nothing_heavy(module: str) -> None:
     assert not loaded_by(f"import {module}") & {"nvtabular", "merlin", "tensorflow", "pandas", "dask"}
 
