@@ -1,0 +1,120 @@
+"""The engines of `mews bench etl` as a table, for the terminal and in Markdown, and as an SVG file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from etl.atomic import write_text
+from mews.report.svg import Axis, element, figure, line, text, text_width
+
+HEADERS = ("engine", "fit s", "transform s", "total s", "rows/s", "peak MiB", "x Mews")
+NAMES = {
+    "mews": "Mews",
+    "nvtabular": "NVTabular",
+    "polars": "Polars by hand",
+    "pandas": "pandas",
+    "duckdb": "DuckDB",
+    "spark": "PySpark",
+}
+_BAR, _STEP, _TOP = 16.0, 30.0, 56.0
+_STYLE = """
+text { font: 12px system-ui, sans-serif; fill: #1f2328; } .label { font-weight: 600; } .note { fill: #59636e; }
+.grid { stroke: #d1d9e0; } .fit { fill: #9ecae9; } .transform { fill: #4c78a8; } .failed { fill: #b3261e; }
+@media (prefers-color-scheme: dark) {
+  text { fill: #e6edf3; } .note { fill: #9198a1; } .grid { stroke: #3d444d; } .failed { fill: #ff8a80; } }
+"""
+
+
+def rows(report: Mapping[str, Any]) -> list[list[str]]:
+    """Return one line for each engine under HEADERS; an engine without figures says why."""
+    mews = report["engines"]["mews"]["seconds"]
+    return [_row(name, found, mews) for name, found in report["engines"].items()]
+
+
+def _row(name: str, found: Mapping[str, Any], mews: float) -> list[str]:
+    if "failed" in found:
+        peak = f"{found['peak_rss_mb']:,.0f}" if "peak_rss_mb" in found else "-"
+        return [f"{NAMES[name]}: {found['failed']}", "-", "-", "-", "-", peak, "-"]
+    seconds = [f"{found[key]:.2f}" for key in ("fit_seconds", "transform_seconds", "seconds")]
+    told = [f"{found['rows_per_s']:,.0f}", f"{found['peak_rss_mb']:,.0f}", f"{found['seconds'] / mews:.2f}"]
+    return [NAMES[name], *seconds, *told]
+
+
+def write(report: Mapping[str, Any], out: Path) -> tuple[Path, Path]:
+    """Write etl-<rows>.md and etl-<rows>.svg into `out`; returns both."""
+    table, plot = (out / f"etl-{report['rows']}.{kind}" for kind in ("md", "svg"))
+    write_text(table, markdown(report))
+    write_text(plot, draw(report))
+    return table, plot
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """Return the table with what it was measured on."""
+    machine, settings = report["machine"], report["settings"]
+    measured_on = (
+        f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_mb']:,} MiB; repeats: {settings['repeats']}, "
+        f"medians; frequency threshold: {settings['freq_threshold']}. "
+        f"Outputs {'agree' if report['equal'] else 'do not all agree'}. Starting (imports, the JVM) is not counted."
+    )
+    lines = [
+        f"# {report['rows']:,} rows, 26 categorical and 13 continuous columns",
+        "",
+        measured_on,
+        "",
+        f"| {' | '.join(HEADERS)} |",
+        f"|{'|'.join(['---'] + ['---:'] * (len(HEADERS) - 1))}|",
+        *(f"| {' | '.join(row)} |" for row in rows(report)),
+        "",
+        *(
+            f"- {name}: {goal['measured']:g} (goal {goal['limit']}): {'met' if goal['met'] else 'missed'}"
+            for name, goal in report["goals"].items()
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def draw(report: Mapping[str, Any], width: float = 760.0) -> str:
+    """Return bars of seconds, fit and transform one after the other, an engine in each line, as an SVG file."""
+    engines = report["engines"]
+    values = [float(found["seconds"]) for found in engines.values() if "seconds" in found]
+    left = max(text_width(NAMES[name]) for name in engines) + 24
+    bottom = _TOP + _STEP * len(engines)
+    axis = Axis(label="seconds", low=0.0)
+    scale = axis.scale(values, left, width - 150)
+    parts = [element("style", _STYLE), text(0, 16, f"{report['rows']:,} rows: fit and transform", css="label")]
+    parts += [_key(left, "fit", 0.0), _key(left, "transform", 60.0)]
+    for value, mark in axis.marks(scale, 6):
+        parts.append(line(scale(value), _TOP - 6, scale(value), bottom, "grid"))
+        parts.append(text(scale(value), bottom + 16, mark, anchor="middle", css="note"))
+    parts.append(text(scale.stop + 12, bottom + 16, "seconds", css="note"))
+    for number, (name, found) in enumerate(engines.items()):
+        y = _TOP + _STEP * number
+        parts.append(text(left - 8, y + 12.5, NAMES[name], anchor="end"))
+        if "failed" in found:
+            parts.append(text(left + 4, y + 12.5, str(found["failed"]), css="failed"))
+            continue
+        parts += [
+            _bar(scale(begin), scale(end), y, css)
+            for css, begin, end in (
+                ("fit", 0.0, found["fit_seconds"]),
+                ("transform", found["fit_seconds"], found["seconds"]),
+            )
+        ]
+        told = f"{found['seconds']:.1f} s, {found['peak_rss_mb'] / 1024:.1f} GiB"
+        parts.append(text(scale(found["seconds"]) + 6, y + 12.5, told, css="note"))
+    said = ", ".join(f"{NAMES[n]} {f['seconds']:.1f} s" for n, f in engines.items() if "seconds" in f)
+    drawn = figure(width, bottom + 28, f"Seconds by engine: {said}", *parts)
+    return str(drawn).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + "\n"
+
+
+def _bar(start: float, stop: float, y: float, css: str) -> Markup:
+    return element("rect", x=start, y=y, width=max(stop - start, 0.5), height=_BAR, class_=css)
+
+
+def _key(left: float, name: str, shift: float) -> Markup:
+    box = element("rect", x=left + shift, y=27.0, width=10.0, height=10.0, class_=name)
+    return element("g", box, text(left + shift + 14, 36, name, css="note"))
