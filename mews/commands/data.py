@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from mews.commands.groups import data_app
 from mews.session import Session, command
@@ -31,13 +34,35 @@ def data_validate(session: Session) -> Any:
 
 @data_app.command("describe")
 @command
-def data_describe(session: Session) -> Any:
-    """Print what every column holds."""
+def data_describe(
+    session: Session,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATH]...", help="Parquet, CSV or Arrow IPC files, or folders of them; the run's data if absent."
+        ),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", metavar="COLUMN", help="Say how every column goes with this one.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", metavar="PATH", help="Measure the drift from this file or folder.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Write describe.html and describe.json there.")
+    ] = None,
+) -> Any:
+    """Say what every column holds, how it goes with a label, and how far it drifted from a reference."""
     import json
 
-    from mews.stages.data import profile_table
+    from mews.describe import describe_files, describe_run, show
 
+    if paths:
+        described = describe_files(session, paths, label, reference, out)
+        show(session.terminal, described)
+        return described
     session.bring("split")
     profile = json.loads(session.run.profile.read_text(encoding="utf-8"))
-    session.terminal.line(profile_table(profile))
-    return profile
+    described = describe_run(session, label, reference, out)
+    show(session.terminal, described)
+    return profile | {"description": described}

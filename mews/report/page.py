@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from mews.report import diagram, figures, numbers, verdicts
 from mews.report.charts import spark
 from mews.report.data import ColumnProfile, Json, Measured, ReportData, first, mapping, records
+from mews.report.document import document
 from mews.report.figures import FULL, Figure
 from mews.report.numbers import number
 
@@ -22,7 +19,6 @@ _METRICS = (("auc", "AUC", 4), ("logloss", "Log loss", 4), ("ece", "Calibration 
 _TOP_VALUES = 4
 _FEW_VALUES = 6
 _MAX_COLUMNS = 200
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _UNSHOWN_FACTS = ("truth", "seed")
 
 
@@ -49,20 +45,9 @@ class MetricRow:
 
 def html(data: ReportData) -> str:
     """The whole report as one HTML document that loads nothing."""
-    # Jinja2 escapes everything from the run; the policy is the second lock: only this script runs, and nothing loads.
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "count": numbers.count, "percent": numbers.percent, "seconds": numbers.seconds, "us": numbers.microseconds,
-        "size": numbers.size, "value": numbers.value_text, "sig": numbers.significant, "target": figures.target_name,
-    }  # fmt: skip
-    template = environment.from_string(_resource("report.html.j2"))
-    script = _resource("report.js").strip()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return template.render(
+    return document(
+        "report.html.j2",
         data=data,
-        css=Markup(_resource("report.css")),
-        script=Markup(script),
-        policy=f"{_POLICY}; script-src 'sha256-{digest}'",
         cards=verdicts.cards(data),
         **_data_section(data),
         **_features_section(data),
@@ -70,10 +55,6 @@ def html(data: ReportData) -> str:
         **_serving_section(data),
         **_about_section(data),
     )
-
-
-def _resource(name: str) -> str:
-    return (files("mews") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _present(*found: Figure | None) -> list[Figure]:
