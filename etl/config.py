@@ -96,5 +96,23 @@ class FeaturesConfig(Section):
     """The graph as chains of NVTabular operators."""
     max_list_length: int = Field(default=4, ge=1)
     """Lists are cut or padded to this length in chains made from roles."""
+    memory_limit: str | None = None
+    """What fit may use of the memory, such as 4GB; half of the machine's if absent. Larger tables go to TMPDIR."""
+    scheduler: str = "local"
+    """Where fit runs: local, dask, dask-cuda, or the address of a Dask cluster (tcp://host:port)."""
     rows_per_file: int = Field(default=250_000, ge=1)
     """Rows of one Parquet part of the transformed features."""
+    row_group_size: int = Field(default=65_536, ge=1)
+    """Rows of one row group of those parts."""
+    compression: Literal["zstd", "snappy", "lz4", "gzip", "brotli", "uncompressed"] = "zstd"
+    """How those parts are compressed."""
+    shuffle: bool = False
+    """Write the training features in an order drawn from `seed`, over all rows."""
+    engine: Literal["cpu", "gpu"] = "cpu"
+    """What computes the features; gpu needs cudf-polars."""
+    gpu_fallback: bool = False
+    """Let the CPU compute what the engine gpu cannot."""
+    memory_limit_mib: int | None = Field(default=None, ge=1)
+    """Make the parts so small that transform stays within so much memory."""
+    widen: bool = False
+    """Take columns of a narrower type than the graph declares, when no value changes (int32 for int64)."""

@@ -46,7 +46,10 @@ _TABLE = (
 
 DTYPES: dict[str, DType] = {dtype.name: dtype for dtype in _TABLE}
 
-BY_TRITON: dict[str, DType] = {dtype.triton: dtype for dtype in _TABLE if dtype.name != "datetime"}
+FLOAT16 = DType("float16", "float16", pl.Float32(), 10, "FP16", math.nan)
+"""A type of requests only: ONNX Runtime computes nothing with it on a CPU, so a column is never one."""
+
+BY_TRITON: dict[str, DType] = {dtype.triton: dtype for dtype in (*_TABLE, FLOAT16) if dtype.name != "datetime"}
 """Types by Triton's name; what says INT64 is an int64, for a server does not know of datetimes."""
 
 
@@ -55,9 +58,9 @@ EXACT = 2**53
 
 
 def dtype(name: str) -> DType:
-    """Return the type called `name`; SchemaError names the known ones."""
+    """Return the type called `name`, a column's or a request's; SchemaError names the known ones."""
     try:
-        return DTYPES[name]
+        return FLOAT16 if name == FLOAT16.name else DTYPES[name]
     except KeyError:
         raise SchemaError(f"type {name!r}", expected=f"one of {', '.join(DTYPES)}", received=repr(name)) from None
 
@@ -84,7 +87,7 @@ def spelled(name: str, is_list: bool) -> str:
 
 
 def is_float(name: str) -> bool:
-    """True for float32 and float64."""
+    """True for float32 and float64 (and a request's float16)."""
     return name.startswith("float")
 
 

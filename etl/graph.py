@@ -10,8 +10,20 @@ where a fault of NVTabular is to be repeated; absent when there is none.
 
 `OpNode.state` holds one Polars table per key:
     Categorify        <vocabulary>  value, count    in code order: code = row + 2 + buckets; see `vocabulary_of`
+                      (value_0, value_1, ... instead of value for combined columns; active after an update that
+                      aged values out: those with false keep their row and are unknown)
+    JoinGroupby       groups.<key>  value or value_0, ..., count, <stat>_<place of the column in cont_cols>
+    TargetEncoding    groups.<key>  value or value_0, ..., count_<place of the target>, sum_<place>
+                      folds.<key>   fold and the same, with kfold > 1
+                      means         column, mean
+    JoinExternal      external      the external table, read with the workflow
+    ColumnSimilarity  left, right   row, place, value   the matrices' entries by row, normalised by the metric
     Normalize         moments       column, count, mean, std (ddof 1)
     NormalizeMinMax   ranges        column, min, max
+    FillMedian        medians       column, median
+    DataStats         stats         column, cardinality (null for floats), min, max, mean, std, per_nan (percent)
+    ReduceDtypeSize   sizes         column, dtype, min, max (null but for signed integers)
+    ValueCount        lengths       column, min, max (null for scalars)
 
 On disk: `graph.json` (format, version, inputs, nodes, outputs, fingerprint) and `state/<node>.<n>.parquet`.
 """
@@ -79,7 +91,7 @@ class OpNode:
     @property
     def is_fitted(self) -> bool:
         """True when the operator has its state or needs none."""
-        return not facts(self.op).fitted or self.state is not None
+        return not facts(self.op).fitted or facts(self.op).complete(self)
 
     def sources(self, output: str) -> tuple[Ref, ...]:
         """Return the inputs that the output column `output` is made from."""
@@ -185,14 +197,18 @@ class FeatureGraph:
     def remove_inputs(self, names: Collection[str]) -> FeatureGraph:
         """Return the graph without the raw columns `names` and without every column made from them."""
         _refuse_unknown((Ref(INPUT, name) for name in names), self.columns, "columns to remove")
-        gone = {Ref(INPUT, name) for name in names}
-        nodes = []
+        return self.without({Ref(INPUT, name) for name in names})
+
+    def without(self, refs: Collection[Ref]) -> FeatureGraph:
+        """Return the graph without the columns `refs` and without every column made from them."""
+        gone, nodes = set(refs), []
         for node in self.nodes:
-            kept = tuple(column for column in node.outputs if not gone & set(node.sources(column.name)))
+            made = (column for column in node.outputs if Ref(node.id, column.name) not in gone)
+            kept = tuple(column for column in made if not gone & set(node.sources(column.name)))
             gone |= {Ref(node.id, column.name) for column in node.outputs if column not in kept}
             if kept:
                 nodes.append(_without(node, gone, kept))
-        inputs = tuple(column for column in self.inputs if column.name not in names)
+        inputs = tuple(column for column in self.inputs if Ref(INPUT, column.name) not in gone)
         return FeatureGraph(inputs, tuple(nodes), tuple(ref for ref in self.outputs if ref not in gone))
 
     def save(self, folder: Path) -> None:
@@ -247,7 +263,10 @@ def _without(node: OpNode, gone: set[Ref], kept: tuple[Column, ...]) -> OpNode:
     state = node.state
     if state is not None:
         state = facts(node.op).without(node, state, [column.name for column in kept])
-    return replace(node, inputs=tuple(ref for ref in node.inputs if ref not in gone), outputs=kept, state=state)
+    needed = {ref for column in kept for ref in node.sources(column.name)}
+    unneeded = {ref for column in node.outputs if column not in kept for ref in node.sources(column.name)} - needed
+    inputs = tuple(ref for ref in node.inputs if ref not in gone | unneeded)
+    return replace(node, inputs=inputs, outputs=kept, state=state)
 
 
 def _refuse_repeated(what: str, names: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ import polars as pl
 from etl.atomic import atomic_folder
 from etl.errors import ArtifactError, ConfigError
 from etl.graph import Column, FeatureGraph, OpNode, Ref, describe
+from etl.operators import facts
 
 FORMAT = "mews-feature-graph"
 VERSION = 1
@@ -108,6 +109,7 @@ def _node(value: Any, folder: Path) -> OpNode:
     state = value["state"]
     if state is not None:
         state = {key: _read_table(folder, file) for key, file in _typed(state, dict, "state").items()}
+    facts(_typed(value["op"], str, "op")).check(_typed(value["params"], dict, "params"))
     return OpNode(
         id=_typed(value["id"], str, "id"),
         op=_typed(value["op"], str, "op"),

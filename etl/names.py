@@ -11,6 +11,18 @@ FEATURES = "mews.features"
 LENGTH = "__length"
 """A ragged list input `x` has its lengths in the input `x__length`, int32 [batch, 1]."""
 
+VALUES = "__values"
+"""A ragged list input `x` that is declared so has its elements, row after row, in the input `x__values`."""
+
+OFFSETS = "__offsets"
+"""Where each row of `x__values` begins, and where the last one ends: int32 [batch + 1]."""
+
+NULL = "__null"
+"""A column `x` that is declared so says where it is null in the input `x__null`, bool, of the shape of its values."""
+
+REQUEST = "mews.request"
+"""The key of the request's columns (JSON) in the parameters of an ensemble's config.pbtxt."""
+
 SCORE = "score"
 """The output of a model: probability, float32 [batch, 1]."""
 

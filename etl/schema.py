@@ -8,6 +8,7 @@ NVTabular's own: no `cat_path` (the vocabularies are in the graph); Bucketize ge
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,12 @@ def properties(graph: FeatureGraph, ref: Ref) -> dict[str, Any]:
         return {**found, **_codes(ref.column, cardinality)}
     if node.op == "ListSlice":
         return {**found, "value_count": _lengths(node)}
-    if node.op == "AddMetadata":
+    if node.op in ("AddMetadata", "LambdaOp"):
         return {**found, **node.params.get("properties", {})}
+    if node.op == "ValueCount":
+        return {**found, **_seen_lengths(node, ref.column)}
+    if node.op == "DataStats":
+        return {**found, "stats": _statistics(node, ref.column)}
     return found
 
 
@@ -81,6 +86,25 @@ def _codes(domain: str, cardinality: int | None) -> dict[str, Any]:
         "domain": {"name": domain, "min": 0, "max": cardinality - 1},
         "embedding_sizes": {"cardinality": cardinality, "dimension": embedding_dimension(cardinality)},
     }
+
+
+def _seen_lengths(node: OpNode, column: str) -> dict[str, Any]:
+    """Return the lengths of a list in the data it was fitted on; nothing for a scalar, or before fit."""
+    rows = _state(node, "lengths", column)
+    return {"value_count": {"min": rows["min"], "max": rows["max"]}} if rows.get("max") is not None else {}
+
+
+def _statistics(node: OpNode, column: str) -> dict[str, Any]:
+    """Return what DataStats found; what is not known, or not finite, has no JSON form and is left out."""
+    found = _state(node, "stats", column)
+    return {key: value for key, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def _state(node: OpNode, key: str, column: str) -> dict[str, Any]:
+    """Return the row of `column` in a state table, without its name; nothing before fit."""
+    table = (node.state or {}).get(key)
+    rows = [] if table is None else table.filter(table["column"] == column).to_dicts()
+    return {name: value for name, value in rows[0].items() if name != "column"} if rows else {}
 
 
 def _lengths(node: OpNode) -> dict[str, int | None]:

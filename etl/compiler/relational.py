@@ -30,3 +30,6 @@ RULES: Registry[RowRule] = Registry("operator that changes rows")
 def check(node: OpNode, inputs: Mapping[str, Expr]) -> None:
     """Raise Refusal if the rule of `node` does not take its arguments or the types of its inputs."""
     RULES[node.op].check(node, inputs)
+
+
+from etl.compiler import rows  # noqa: E402, F401 - fills RULES

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import polars as pl
 
+from etl.fit.exact import Total, spell, unspell
 from etl.fit.rule import RULES, FitRule, State
 from etl.graph import OpNode
 
@@ -16,51 +18,53 @@ def _numbers(rows: pl.LazyFrame, column: str) -> pl.Expr:
     values = pl.col(column)
     if isinstance(rows.collect_schema()[column], pl.List):
         values = values.explode(empty_as_null=False)
-    return values.cast(pl.Float64).drop_nulls().drop_nans()
+    return values.cast(pl.Float64).drop_nulls().drop_nans() + 0.0  # -0.0 is 0.0, whichever came first
+
+
+_MOMENTS = {"count": pl.Int64, "sum": pl.String, "squares": pl.String, "positive": pl.Int64, "negative": pl.Int64}
+"""A Total as a row: whole numbers too long for Int64 are spelled."""
+
+
+def _row(found: Total) -> dict[str, int | str]:
+    return {**found.__dict__, "sum": spell(found.sum), "squares": spell(found.squares)}
+
+
+def _total(row: Mapping[str, Any]) -> Total:
+    kept = {name: row[name] for name in _MOMENTS}
+    return Total(**kept | {"sum": unspell(row["sum"]), "squares": unspell(row["squares"])})
+
+
+def _add_up(values: pl.Series) -> pl.Series:
+    return pl.Series([_row(Total.of(values.to_numpy()))], dtype=pl.Struct(_MOMENTS))
 
 
 def _moments(node: OpNode, rows: pl.LazyFrame) -> dict[str, pl.LazyFrame]:
     found = []
     for ref in node.inputs:
         x = _numbers(rows, ref.column)
-        squares = x.var(ddof=0) * x.len()
-        aggregates = {"count": x.len().cast(pl.Int64), "mean": x.mean(), "squares": squares}
-        found.append(rows.select(column=pl.lit(ref.column), **aggregates))
+        added = x.map_batches(_add_up, return_dtype=pl.Struct(_MOMENTS), returns_scalar=True)
+        found.append(rows.select(column=pl.lit(ref.column), found=added).unnest("found"))
     return {"moments": pl.concat(found)}
 
 
+def totals(table: pl.DataFrame) -> dict[str, Total]:
+    """Return what a table of moments (before `finish`) says of each column."""
+    found: dict[str, Total] = {}
+    for row in table.iter_rows(named=True):
+        found[row["column"]] = found.get(row["column"], Total()) + _total(row)
+    return found
+
+
 def _add_moments(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Chan, Golub and LeVeque's pairwise update, from the first rows to the last."""
-    found: dict[str, tuple[int, float, float]] = {}
-    for column, count, mean, squares in (row for table in tables for row in table.iter_rows()):
-        before = found.get(column, (0, 0.0, 0.0))
-        found[column] = _chan(before, (count, mean, squares)) if count else before
-    rows = [(column, *moments) for column, moments in found.items()]
-    schema = {"column": pl.String, "count": pl.Int64, "mean": pl.Float64, "squares": pl.Float64}
-    return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def _chan(a: tuple[int, float, float], b: tuple[int, float, float]) -> tuple[int, float, float]:
-    if not a[0]:
-        return b
-    count = a[0] + b[0]
-    if not np.isfinite(a[1] + b[1]):  # inf in the data: the mean is inf or NaN, the rest unknown
-        return count, a[1] + b[1], float("nan")
-    delta = b[1] - a[1]
-    return count, a[1] + delta * b[0] / count, a[2] + b[2] + delta * delta * a[0] * b[0] / count
+    rows = [{"column": column, **_row(found)} for column, found in totals(pl.concat(tables)).items()]
+    return pl.DataFrame(rows, schema={"column": pl.String, **_MOMENTS})
 
 
 def _finish_moments(node: OpNode, tables: Mapping[str, pl.DataFrame]) -> State:
-    known, several = pl.col("count") > 0, pl.col("count") > 1
-    nan = pl.lit(float("nan"))
-    return {
-        "moments": tables["moments"].select(
-            "column",
-            "count",
-            mean=pl.when(known).then("mean").otherwise(nan),
-            std=pl.when(several).then((pl.col("squares") / (pl.col("count") - 1)).sqrt()).otherwise(nan),
-        )
-    }
+    found = totals(tables["moments"])
+    rows = [(column, each.known, each.mean, math.sqrt(each.variance())) for column, each in found.items()]
+    schema = {"column": pl.String, "count": pl.Int64, "mean": pl.Float64, "std": pl.Float64}
+    return {"moments": pl.DataFrame(rows, schema=schema, orient="row")}
 
 
 RULES.register("Normalize")(FitRule(_moments, _add_moments, _finish_moments))

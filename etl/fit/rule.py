@@ -27,6 +27,8 @@ class FitRule:
     finish: Callable[[OpNode, Mapping[str, pl.DataFrame]], State]
     check: Callable[[FeatureGraph, OpNode], None] = lambda graph, node: None
     """Raises ConfigError for options that no data can satisfy."""
+    split_by: Callable[[pl.DataFrame], list[str]] = lambda table: []
+    """The columns that make a row of a large table one of a kind: by them it may be split and merged in parts."""
 
 
 RULES: Registry[FitRule] = Registry("fitted operator")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
@@ -46,6 +46,15 @@ def rows_of_columns(node: OpNode, state: State, kept: Collection[str]) -> State:
     }
 
 
+def anything(params: Mapping[str, Any]) -> None:
+    """Take any params: its rules look at what they need."""
+
+
+def has_state(node: OpNode) -> bool:
+    """Return True if the node has state."""
+    return node.state is not None
+
+
 @dataclass(frozen=True)
 class Operator:
     """Facts of one operator.
@@ -54,7 +63,8 @@ class Operator:
     every row, in the column names.ROW. `passes_through`: values stay as they are, so a categorical column keeps its
     cardinality. `strict`: it can repeat a fault of NVTabular (see etl/compiler/differences.py). `sources` gives the
     inputs that an output is made from; `cardinality` the number of codes of an output (the largest + 1), once known;
-    `without` the state that the outputs `kept` need.
+    `without` the state that the outputs `kept` need; `complete` says whether the state has all that fit
+    finds. `check` raises ConfigError for params that were tampered with.
     """
 
     name: str
@@ -67,6 +77,8 @@ class Operator:
     sources: Callable[[OpNode, str], tuple[Ref, ...]] = position
     cardinality: Callable[[OpNode, str], int | None] = unknown
     without: Callable[[OpNode, State, Collection[str]], State] = rows_of_columns
+    complete: Callable[[OpNode], bool] = has_state
+    check: Callable[[Mapping[str, Any]], None] = anything
 
 
 OPERATORS: dict[str, Operator] = {}
@@ -98,4 +110,4 @@ TAGGING: dict[str, str] = {
 """NVTabular's tagging operators; a graph that was read from a workflow calls all of them AddMetadata."""
 
 
-from etl.operators import categorical, continuous, missing, sequence, structural  # noqa: E402, F401 - fill OPERATORS
+from etl.operators import categorical, continuous, joins, missing, rows, sequence, statistics, structural, traced  # noqa: E402, F401 - fill OPERATORS

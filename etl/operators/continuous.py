@@ -21,5 +21,5 @@ add(
     Operator("Clip", "Values below or above a bound become the bound."),
     Operator("LogOp", "Natural logarithm of 1 + x."),
     Operator("Normalize", "(x - mean) / standard deviation.", fitted=True),
-    Operator("NormalizeMinMax", "(x - min) / (max - min).", fitted=True),
+    Operator("NormalizeMinMax", "(x - min) / (max - min).", fitted=True, strict=True),
 )

@@ -15,4 +15,7 @@ def filled_from(node: OpNode, output: str) -> tuple[Ref, ...]:
     return tuple(ref for ref in node.inputs if output in (ref.column, f"{ref.column}_filled"))
 
 
-add(Operator("FillMissing", "Nulls and NaN become a constant.", sources=filled_from))
+add(
+    Operator("FillMedian", "Nulls and NaN become the median.", fitted=True, sources=filled_from),
+    Operator("FillMissing", "Nulls and NaN become a constant.", sources=filled_from),
+)

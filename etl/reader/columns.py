@@ -8,7 +8,7 @@ from typing import Any
 from etl.dtypes import DTYPES
 from etl.graph import Column
 
-_TO_MERLIN = {"string": "string", "bool": "boolean", "datetime": "datetime64us"}
+TO_MERLIN = {"string": "string", "bool": "boolean", "datetime": "datetime64us"}
 _FROM_MERLIN = {"str": "string", "object": "string", "boolean": "bool"}
 
 
@@ -20,7 +20,7 @@ def to_merlin(columns: Iterable[Column]) -> Any:
     found = []
     for column in columns:
         dims = (None, column.length) if column.is_list else (None,)
-        merlin_type = getattr(merlin.dtypes, _TO_MERLIN.get(column.dtype, column.dtype))
+        merlin_type = getattr(merlin.dtypes, TO_MERLIN.get(column.dtype, column.dtype))
         found.append(ColumnSchema(column.name, dtype=merlin_type, dims=dims, tags=list(column.tags)))
     return Schema(found)
 

@@ -22,6 +22,7 @@ _IMPORT_NOISE: tuple[tuple[str, type[Warning]], ...] = (
 # Said by operators and by Dataset at run time, on every CPU machine and for every num_buckets.
 _RUN_NOISE: tuple[tuple[str, type[Warning]], ...] = (
     (r"Initializing an NVTabular Dataset in CPU mode", UserWarning),
+    (r"Changing an NVTabular Dataset to CPU mode", UserWarning),
     (r"Performing a hash-based transformation", UserWarning),
     (r"You are setting num_buckets without using max_size or freq_threshold", UserWarning),
 )

@@ -38,10 +38,12 @@ def hydrate(graph: FeatureGraph, folder: Path | None = None) -> Any:
         for node in graph.nodes:
             rule = RULES[node.op]
             op = rule.make(nvtabular.ops, node)
+            if rule.typed:
+                op.dtypes = {ref.column: graph.columns[ref].dtype for ref in node.inputs}
             if node.state is not None and rule.restore is not None:
                 rule.restore(op, node, tables)
                 op.fitted = True
-            made[node.id] = _source(graph, node.inputs, made, groups_of(node)) >> op
+            made[node.id] = _source(graph, rule.parents(node), made, groups_of(node)) >> op
         workflow = nvtabular.Workflow(_source(graph, graph.outputs, made))
         workflow.fit_schema(to_merlin(graph.inputs))
     if folder is None:

@@ -17,9 +17,10 @@ from typing import Any
 
 from etl.errors import CompileError, ConfigError, Problem, SchemaError
 from etl.graph import INPUT, Column, FeatureGraph, OpNode, Ref
+from etl.operators import facts
 from etl.reader import door
 from etl.reader.columns import from_merlin, to_merlin
-from etl.reader.rules import RULES, operator_name
+from etl.reader.rules import RULES, missing, operator_name, rows, statistics, traced
 
 _PLUMBING = frozenset({"SelectionOp", "ConcatColumns", "SubsetColumns", "SubtractionOp", "GroupingOp"})
 _INSTEAD = f"Use {', '.join(sorted(map(str, RULES)))}, or compute the column before the features."
@@ -28,11 +29,18 @@ Made = dict[str, Ref]
 """The columns of one Merlin node in order: name to the operator that made it."""
 
 
-def read(workflow: Any, inputs: Sequence[Column] | None = None) -> FeatureGraph:
+def read(
+    workflow: Any,
+    inputs: Sequence[Column] | None = None,
+    bridge_lambdas: bool = False,
+    strict_nvtabular: bool = False,
+) -> FeatureGraph:
     """Return an nvtabular.Workflow as a FeatureGraph, with its statistics if it is fitted; the workflow is not changed.
 
     `inputs` are the raw columns of the data; the graph keeps those that the workflow uses, in this order. A fitted
-    workflow knows their types, so they may be left out.
+    workflow knows their types, so they may be left out. `bridge_lambdas` keeps a function that cannot be recorded as
+    Python, which runs in batch only and in this process.
+    `strict_nvtabular` repeats those faults of NVTabular that can be repeated (etl/compiler/differences.py says which).
     Raises ConfigError for what is not a workflow or what NVTabular refuses, SchemaError for columns that `inputs`
     lacks, CompileError with every operator that a graph cannot hold.
     """
@@ -46,9 +54,14 @@ def read(workflow: Any, inputs: Sequence[Column] | None = None) -> FeatureGraph:
         known = {name: column for name, column in known.items() if name in workflow.input_schema.column_names}
     output = copy.deepcopy(workflow.output_node)
     merlin_nodes = list(_walk(output))
+    for node in merlin_nodes:
+        traced.prepare(node.op, bridge_lambdas)
+        rows.prepare(node.op)
+        statistics.prepare(node.op)
+        missing.prepare(node.op)
     _refuse_missing(merlin_nodes, {column.name for column in inputs})
     _compute_schemas(nvtabular, output, merlin_nodes, known)
-    reading = _Reading(known)
+    reading = _Reading(known, strict_nvtabular)
     made = reading.columns_of(output)
     if reading.problems:
         raise CompileError(reading.problems)
@@ -134,12 +147,14 @@ def _problem(node: Any, reason: str = "") -> Problem:
 class _Reading:
     """Collects operators and problems while columns are followed from the output to the inputs."""
 
-    def __init__(self, inputs: dict[str, Column]) -> None:
+    def __init__(self, inputs: dict[str, Column], strict: bool) -> None:
+        self._strict = strict
         self.nodes: list[OpNode] = []
         self.problems: list[Problem] = []
         self._columns = {Ref(INPUT, name): column for name, column in inputs.items()}
         self._numbers: Counter[str] = Counter()
         self._done: dict[int, Made] = {}
+        self._rows: dict[str, str] = {}
         self._root: Made = {name: Ref(INPUT, name) for name in inputs}
 
     def columns_of(self, node: Any) -> Made:
@@ -148,9 +163,17 @@ class _Reading:
             # As NVTabular does: a later parent's column replaces an earlier one's of the same name.
             above: Made = {}
             for upstream in node.parents_with_dependencies:
-                above.update(self.columns_of(upstream))
+                above.update(self._of_its_rows(node, upstream, above))
             self._done[id(node)] = self._make(node, {**self._root, **above})
         return self._done[id(node)]
+
+    def _of_its_rows(self, node: Any, upstream: Any, above: Made) -> Made:
+        """Return what a node above makes; of a dependency not what a parent has already for other rows."""
+        made = self.columns_of(upstream)
+        if upstream in node.parents:
+            return made
+        rows = {self._rows.get(ref.node, INPUT) for ref in above.values()}
+        return {n: ref for n, ref in made.items() if n not in above or self._rows.get(ref.node, INPUT) in rows}
 
     def _make(self, node: Any, above: Made) -> Made:
         names = node.output_schema.column_names
@@ -158,12 +181,7 @@ class _Reading:
             return {name: above[name] for name in names}
         if node.op.is_subgraph:
             return self._subgraph(node, above)
-        reason = (
-            RULES[operator_name(node.op)].reason(node.op)
-            if operator_name(node.op) in RULES
-            else "the operator is not known."
-        )
-        if reason:
+        if reason := self._reason(node.op):
             self.problems.append(_problem(node, reason))
             return {name: Ref(INPUT, name) for name in names}
         return self._operator(node, above)
@@ -177,21 +195,34 @@ class _Reading:
         finally:
             self._root = outer
 
+    def _reason(self, op: Any) -> str:
+        """Say why an operator cannot be read; nothing if it can."""
+        if operator_name(op) not in RULES:
+            return "the operator is not known."
+        rule = RULES[operator_name(op)]
+        fault = "" if self._strict else rule.faults(op)
+        return rule.reason(op) or (f"{fault} strict_nvtabular=True repeats that." if fault else "")
+
     def _operator(self, node: Any, above: Made) -> Made:
         op, selector = node.op, node.input_columns.resolve(node.input_schema)
         name, rule = operator_name(op), RULES[operator_name(op)]
         outputs = tuple(from_merlin(node.output_schema[output]) for output in op.column_mapping(selector))
-        inputs = tuple(above[column] for column in selector.names)
-        read = OpNode(self._id(name), name, inputs, outputs, rule.params(op, selector))
-        unknown = [column.name for column in outputs if column.dtype == "unknown"]
+        names = [*selector.names, *(name for name in node.dependency_columns.names if name not in selector.names)]
+        inputs = tuple(above[column] for column in names)
+        dtypes = {column: self._columns[ref].dtype for column, ref in zip(names, inputs, strict=True)}
+        strict = {"strict_nvtabular": True} if self._strict and facts(name).strict else {}
+        read = OpNode(self._id(name), name, inputs, outputs, {**rule.params(op, selector), **strict})
+        read = replace(read, outputs=rule.outputs(op, read, dtypes))
+        unknown = [column.name for column in read.outputs if column.dtype == "unknown"]
         if unknown:
             self.problems.append(_problem(node, f"columns of an unknown type: {', '.join(unknown)}."))
-        elif rule.state is not None and op.fitted:
-            dtypes = {column: self._columns[ref].dtype for column, ref in zip(selector.names, inputs, strict=True)}
-            read = OpNode(read.id, name, inputs, outputs, read.params, rule.state(op, read, dtypes))
+        elif rule.state is not None and rule.known(op):
+            read = replace(read, state=rule.state(op, read, dtypes))
         self.nodes.append(read)
-        made = {column.name: Ref(read.id, column.name) for column in outputs}
-        self._columns |= {Ref(read.id, column.name): column for column in outputs}
+        above_rows = next((self._rows.get(ref.node, INPUT) for ref in inputs), INPUT)
+        self._rows[read.id] = above_rows if facts(name).rows == "keeps" else read.id
+        made = {column.name: Ref(read.id, column.name) for column in read.outputs}
+        self._columns |= {Ref(read.id, column.name): column for column in read.outputs}
         return made
 
     def _id(self, name: str) -> str:

@@ -33,9 +33,16 @@ def fit(context: Context) -> dict[str, Any]:
     graph = reader.read(built, [_column(column) for column in dataset.columns])
     _check(graph, dataset.label, context)
     started = time.monotonic()
-    graph = fitting.fit(graph, part_files(context.run, "train"), context.progress)
+    graph, statistics = fitting.fit_statistics(
+        graph,
+        part_files(context.run, "train"),
+        context.progress,
+        memory_limit=features.memory_limit,
+        on=features.scheduler,
+    )
     seconds = time.monotonic() - started
     graph.save(context.run.graph)
+    statistics.save(context.run.graph.parent / "statistics")
     says = f"{len(graph.nodes)} operators, {len(graph.output_columns)} columns, fingerprint {graph.fingerprint[:12]}"
     return {"fit_seconds": seconds, "fingerprint": graph.fingerprint, "says": says}
 
@@ -93,6 +100,13 @@ def transform(context: Context) -> dict[str, Any]:
             run.features(part),
             rows_per_file=config.rows_per_file,
             progress=context.progress,
+            layout=batch.Layout(config.row_group_size, config.compression),
+            shuffle=context.config.seed if config.shuffle and part == "train" else None,
+            engine=config.engine,
+            gpu_fallback=config.gpu_fallback,
+            out_of_fold=part == "train",
+            memory_limit=None if config.memory_limit_mib is None else config.memory_limit_mib << 20,
+            widen=config.widen,
         )
         rows[part] = done.rows
     seconds = time.monotonic() - started

@@ -69,7 +69,9 @@ class Case:
     """One graph and its rows: `build` gets nvtabular.ops and returns the graph as NVTabular users write it.
 
     `buckets` names columns whose unknown values NVTabular hashes otherwise: there known codes must be equal and the
-    others lie in the range. `gaps` says, by target, what is not done; it must then be refused.
+    others lie in the range. `whole` says that rows depend on one another, so one alone may give something else;
+    `hashed` names columns of nothing but hashes, below so many. `gaps` says, by target, what is not done; it must then
+    be refused.
     """
 
     name: str
@@ -78,6 +80,8 @@ class Case:
     serve: pl.DataFrame = field(default_factory=lambda: SERVE)
     gaps: Mapping[str, Gap] = field(default_factory=dict)
     buckets: Mapping[str, int] = field(default_factory=dict)
+    whole: bool = False
+    hashed: Mapping[str, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return self.name

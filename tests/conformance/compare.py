@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from typing import Any
 
 import numpy as np
+
+_EPOCH = datetime.datetime(1970, 1, 1)
 
 
 def assert_same(name: str, expected: list[Any], received: list[Any]) -> None:
@@ -18,9 +21,11 @@ def assert_same(name: str, expected: list[Any], received: list[Any]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as plain Python: lists for arrays, None for null and NaN alike."""
+    """Return a value as plain Python: lists for arrays, None for null and NaN alike, microseconds for datetimes."""
     if isinstance(value, list | tuple | np.ndarray):
         return [plain(item) for item in value]
+    if isinstance(value, datetime.datetime):
+        return None if value != value else (value - _EPOCH) // datetime.timedelta(microseconds=1)
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -29,7 +29,7 @@ def _folder() -> Path:
 
 
 class Ops:
-    """nvtabular.ops, with a folder of its own for each Categorify (NVTabular caches vocabularies by path)."""
+    """nvtabular.ops, with a folder of its own for each operator that writes one (NVTabular caches tables by path)."""
 
     def __init__(self) -> None:
         self._ops = door.nvtabular().ops
@@ -42,6 +42,12 @@ class Ops:
 
     def Categorify(self, **options: Any) -> Any:  # noqa: N802 - NVTabular's name
         return self._ops.Categorify(out_path=tempfile.mkdtemp(dir=_folder()), **options)
+
+    def JoinGroupby(self, **options: Any) -> Any:  # noqa: N802 - NVTabular's name
+        return self._ops.JoinGroupby(out_path=tempfile.mkdtemp(dir=_folder()), **options)
+
+    def TargetEncoding(self, target: Any, **options: Any) -> Any:  # noqa: N802 - NVTabular's name
+        return self._ops.TargetEncoding(target, out_path=tempfile.mkdtemp(dir=_folder()), **options)
 
 
 @dataclass(frozen=True)

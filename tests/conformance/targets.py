@@ -65,7 +65,7 @@ def encode(column: Column, series: pl.Series) -> dict[str, Any]:
 def decode(column: Column, tensor: Any) -> list[Any]:
     """Return an output tensor as values, nulls as None."""
     kind = dtype_named(column.dtype)
-    assert tensor.dtype == np.dtype(kind.numpy), (column, tensor.dtype)
+    assert tensor.dtype == np.dtype("int64" if column.dtype == "datetime" else kind.numpy), (column, tensor.dtype)
     rows = tensor.tolist()
     if not is_float(column.dtype):
         rows = [[None if kind.null is not None and value == kind.null else value for value in row] for row in rows]

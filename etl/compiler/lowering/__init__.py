@@ -132,4 +132,14 @@ def _declared(node: OpNode, lowered: dict[str, Expr]) -> dict[str, Expr]:
     return found
 
 
-from etl.compiler.lowering import categorical, continuous, missing, sequence, structural  # noqa: E402, F401 - fill RULES
+from etl.compiler.lowering import (  # noqa: E402, F401 - fill RULES
+    categorical,
+    continuous,
+    joins,
+    missing,
+    rows,
+    sequence,
+    statistics,
+    structural,
+    traced,
+)

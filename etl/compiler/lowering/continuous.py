@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from etl.compiler.arithmetic import Mul
 from etl.compiler.expr import Bucket, Cast, Clip, Const, Div, Expr, Log1p, Refusal, Sub
 from etl.compiler.lowering import RULES, per_column
 from etl.dtypes import EXACT, is_float, is_integer
@@ -62,6 +63,8 @@ def normalize_min_max(node: OpNode, column: str, x: Expr) -> Expr:
     with np.errstate(all="ignore"):
         width = float(high - low)
     value = _cast(x, dtype)
+    if width == 0 and node.params.get("strict_nvtabular"):
+        return _cast(Div(value, Mul(value, Const(2.0, dtype))), _out_dtype(node))
     if width == 0:  # x - x keeps NaN and makes inf NaN, as x / (2 * x) does there
         return _cast(Sub(Sub(value, value), Const(-0.5, dtype)), _out_dtype(node))
     return _cast(Div(Sub(value, Const(float(low), dtype)), Const(width, dtype)), _out_dtype(node))

@@ -18,7 +18,7 @@ def list_slice(node: OpNode, column: str, x: Expr) -> Expr:
     if not x.type.is_list:
         raise Refusal("it takes lists, not scalars.", "Take the column out of the selection.")
     start, end = bounds(node)
-    if not node.params.get("pad"):
+    if not node.params.get("pad") or node.params.get("strict_nvtabular"):  # on the CPU NVTabular does not pad
         return Slice(x, start, end)
     longest = _longest(start, end)
     value = _value(x, node.params.get("pad_value", 0.0))

@@ -2,55 +2,76 @@
 
 Every scalar column is [batch, 1]. A list column `x` is two inputs: `x` [batch, L], with anything in the padding, and
 `x__length` int32 [batch, 1]; a list of fixed length is one tensor [batch, N]. L may be 0, and so may batch. Nulls are
-sent as etl/dtypes.py says. An output is named as its feature, or `<feature>__out` where an input has that name;
-the model's metadata tells (`feature_tensors`), and holds the graph's fingerprint.
+sent as etl/dtypes.py says. A request may look otherwise: see etl/requests.py. An output is named as its feature, or
+`<feature>__out` where an input has that name; the model's metadata tells (`feature_tensors`), and holds the graph's
+fingerprint.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import onnx
 from onnx import helper
 
 from etl.compiler import expr as e
 from etl.compiler.lowering import lower, problem_of
+from etl.compiler.targets import (
+    onnx_arithmetic,  # noqa: F401 - fills RULES
+    onnx_requests,
+    onnx_tables,  # noqa: F401 - fills RULES
+)
 from etl.compiler.targets.onnx_builder import Builder
+from etl.compiler.targets.onnx_nullable import Nullable
+from etl.compiler.targets.onnx_requests import Door
 from etl.compiler.targets.onnx_rules import RULES
 from etl.compiler.targets.onnx_value import Value, cast
+from etl.compiler.targets.onnx_vectorise import vectorise
 from etl.dtypes import dtype as dtype_named
 from etl.errors import CompileError, Problem
-from etl.graph import INPUT, Column, FeatureGraph, OpNode, Ref
-from etl.names import FEATURES, FINGERPRINT, LENGTH
+from etl.graph import INPUT, FeatureGraph, OpNode, Ref
+from etl.names import FEATURES, FINGERPRINT
+from etl.requests import NULL_AS, RequestForm, check_forms
 
 _LARGEST = 2**31 - 2**16
 """A protobuf message must stay below 2 GiB."""
 
 
-def compile(graph: FeatureGraph, whole: FeatureGraph | None = None) -> onnx.ModelProto:
+def compile(
+    graph: FeatureGraph, whole: FeatureGraph | None = None, requests: Mapping[str, RequestForm] | None = None
+) -> onnx.ModelProto:
     """Return the model of a fitted graph; CompileError with every problem.
 
     `whole` is the graph that `graph` is a part of (`remove_inputs`), if any: the model carries its fingerprint, which
-    is the one that the training data has.
+    is the one that the training data has. `requests` says of raw columns, by name, how they arrive (etl/requests.py);
+    ConfigError for a form that its column cannot have.
     """
+    forms = requests or {}
+    check_forms(graph.inputs, forms)
     lowered, problems = lower(graph, graph.outputs, "onnx")
-    inputs = [info for column in graph.inputs for info in _input_infos(column)]
+    builder = Builder(())
+    doors = onnx_requests.doors(builder, graph.inputs, forms)
+    inputs = [info for column in graph.inputs for info in doors[column.name].inputs]
     tensors = _tensor_names(graph, {info.name for info in inputs})
-    builder = Builder([*(info.name for info in inputs), *tensors.values()])
+    builder.take([*(info.name for info in inputs), *tensors.values()])
+    nullable = {c.name: NULL_AS[c.dtype] for c in graph.inputs if c.name in forms and c.dtype in NULL_AS}
+    with_nulls = Nullable({name: kind for name, kind in nullable.items() if forms[name].says_null})
     memo: dict[e.Expr, Value] = {}
     outputs = []
     for ref in graph.outputs:
         if ref not in lowered:
             continue
         try:
-            value = _spell(lowered[ref], memo, builder)
-            outputs.append(_output(lowered[ref], value, tensors[ref.column], builder))
+            expr = with_nulls.whole(lowered[ref])
+            value = _spell(expr, memo, builder, doors)
+            outputs.append(_output(expr, value, tensors[ref.column], builder))
         except e.Refusal as refusal:
             problems.append(_problem(graph, ref, refusal))
     if problems:
         raise CompileError(problems)
     metadata = {FINGERPRINT: (whole or graph).fingerprint, FEATURES: json.dumps(tensors)}
-    model = builder.model(inputs, outputs, metadata)
+    model = vectorise(builder.model(inputs, outputs, metadata))
     if model.ByteSize() > _LARGEST:
         raise CompileError([Problem("graph", (), "onnx", "it is larger than 2 GiB.", "Give Categorify a max_size.")])
     return model
@@ -68,17 +89,6 @@ def _tensor_names(graph: FeatureGraph, taken: set[str]) -> dict[str, str]:
     return {ref.column: f"{ref.column}__out" if ref.column in taken else ref.column for ref in graph.outputs}
 
 
-def _input_infos(column: Column) -> list[onnx.ValueInfoProto]:
-    kind = dtype_named(column.dtype).onnx
-    if not column.is_list:
-        return [helper.make_tensor_value_info(column.name, kind, ["batch", 1])]
-    if column.length is not None:
-        return [helper.make_tensor_value_info(column.name, kind, ["batch", column.length])]
-    width = helper.make_tensor_value_info(column.name, kind, ["batch", f"{column.name}__width"])
-    lengths = helper.make_tensor_value_info(column.name + LENGTH, onnx.TensorProto.INT32, ["batch", 1])
-    return [width, lengths]
-
-
 def _output(expr: e.Expr, value: Value, name: str, builder: Builder) -> tuple[str, onnx.ValueInfoProto]:
     if value.lengths is not None:
         raise e.Refusal("a ragged list cannot be an output tensor.", "End it with ListSlice(..., pad=True).")
@@ -93,10 +103,13 @@ def _problem(graph: FeatureGraph, ref: Ref, refusal: e.Refusal) -> Problem:
     return problem_of(node, refusal, "onnx")
 
 
-def _spell(expr: e.Expr, memo: dict[e.Expr, Value], builder: Builder) -> Value:
+def _spell(expr: e.Expr, memo: dict[e.Expr, Value], builder: Builder, doors: Mapping[str, Door]) -> Value:
     if isinstance(expr, e.OutOfFold):  # a request is never a row that the model is trained on
-        return _spell(expr.serving, memo, builder)
+        return _spell(expr.serving, memo, builder, doors)
     if expr not in memo:
-        parts = [_spell(part, memo, builder) for part in expr.parts]
-        memo[expr] = RULES[type(expr)](builder, expr, *parts)
+        if isinstance(expr, e.Col) and not expr.rows:
+            memo[expr] = doors[expr.name].open()
+        else:
+            parts = [_spell(part, memo, builder, doors) for part in expr.parts]
+            memo[expr] = RULES[type(expr)](builder, expr, *parts)
     return memo[expr]

@@ -5,7 +5,7 @@ The same node on the same inputs is made once, and so is a constant.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,20 @@ class Builder:
         self._constants: dict[str, onnx.TensorProto] = {}
         self._made: dict[tuple[Any, ...], str] = {}
         self._taken = set(taken)
+        self._defaults: list[onnx.TensorProto] = []
+        self._declared: list[onnx.ValueInfoProto] = []
+
+    def take(self, names: Iterable[str]) -> None:
+        """Keep `names` free for inputs and outputs."""
+        self._taken.update(names)
+
+    def default(self, value: onnx.TensorProto) -> None:
+        """Make the input that `value` is named after optional: absent, it is `value`."""
+        self._defaults.append(value)
+
+    def declare(self, value: onnx.ValueInfoProto) -> None:
+        """Say what a tensor is that an operator outside ONNX makes: ONNX's shape inference crashes without."""
+        self._declared.append(value)
 
     def constant(self, value: Any, dtype: str) -> str:
         """Return the name of a constant tensor; `dtype` is NumPy's name, or "string"."""
@@ -36,11 +50,12 @@ class Builder:
             self._constants[name] = tensor(array, name)
         return self._made[key]
 
-    def node(self, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        """Return the name of the first output of a node `op` on `inputs`."""
+    def node(self, op: str, *inputs: str, domain: str = "", label: str = "", **attributes: Any) -> str:
+        """Return the name of the first output of a node `op` on `inputs`; `label` is the node's name in messages."""
         key: tuple[object, ...] = (
             op,
             domain,
+            label,
             inputs,
             tuple(sorted((name, repr(value)) for name, value in attributes.items())),
         )
@@ -48,7 +63,8 @@ class Builder:
             key = (op, object())  # a table's repr is as long as the table; Exprs are shared by identity already
         if key not in self._made:
             name = self._made[key] = self._name(op)
-            self._nodes.append(helper.make_node(op, list(inputs), [name], name=name, domain=domain, **attributes))
+            made = helper.make_node(op, list(inputs), [name], name=label or name, domain=domain, **attributes)
+            self._nodes.append(made)
         return self._made[key]
 
     def model(
@@ -70,7 +86,9 @@ class Builder:
             node.output[:] = [renamed.get(name, name) for name in node.output]
         used = {name for node in self._nodes for name in node.input}  # a table's default is inside its node
         initializers = [constant for name, constant in self._constants.items() if name in used]
-        graph = helper.make_graph(self._nodes, "features", inputs, [info for _, info in outputs], initializers)
+        initializers += self._defaults
+        made = [info for _, info in outputs]
+        graph = helper.make_graph(self._nodes, "features", inputs, made, initializers, value_info=self._declared)
         domains = {"", *(node.domain for node in self._nodes)}
         opsets = [helper.make_opsetid(domain, OPSETS[domain]) for domain in sorted(domains)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="mews")

@@ -8,7 +8,7 @@ import onnx
 from etl.compiler import expr as e
 from etl.compiler.registry import Registry
 from etl.compiler.targets.onnx_builder import Builder, tensor
-from etl.compiler.targets.onnx_value import Rule, Value, cast, combine, wide
+from etl.compiler.targets.onnx_value import Rule, Value, cast, clamp, combine, wide
 from etl.dtypes import dtype as dtype_named
 from etl.dtypes import is_float
 from etl.names import LENGTH
@@ -65,7 +65,7 @@ def _clip(b: Builder, expr: e.Clip, x: Value) -> Value:
     # Without a bound ONNX Runtime would make infinity the largest finite number.
     limits = (-np.inf, np.inf) if is_float(x.dtype) else (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
     bounds = (limit if bound is None else bound for bound, limit in zip((expr.low, expr.high), limits, strict=True))
-    clipped = b.node("Clip", x.name, *(b.constant(bound, x.dtype) for bound in bounds))
+    clipped = clamp(b, x, *bounds)
     null = _null_of(expr.x)
     if null is None:
         return x.named(clipped)

@@ -42,6 +42,24 @@ def wide(b: Builder, x: Value) -> Value:
     return x if x.dtype in _WIDE else cast(b, x, "int64")
 
 
+def within(b: Builder, x: Value, low: int, high: int) -> str:
+    """Return where an int64 lies between two numbers, both included."""
+    above = b.node("GreaterOrEqual", x.name, b.constant(low, "int64"))
+    return b.node("And", above, b.node("LessOrEqual", x.name, b.constant(high, "int64")))
+
+
+def clamp(b: Builder, x: Value, low: int | float, high: int | float) -> str:
+    """Return `x` raised to `low`, then lowered to `high`.
+
+    ONNX Runtime's Clip of int64 compares the lower 32 bits only (x86 without AVX-512, 1.23), so that type gets Where.
+    """
+    least, most = b.constant(low, x.dtype), b.constant(high, x.dtype)
+    if x.dtype != "int64":
+        return b.node("Clip", x.name, least, most)
+    raised = b.node("Where", b.node("Less", x.name, least), least, x.name)
+    return b.node("Where", b.node("Greater", raised, most), most, raised)
+
+
 def combine(b: Builder, op: str, x: Value, y: Value) -> Value:
     """Return the node `op` of two columns of the same type, one of which may be a constant."""
     return Value(b.node(op, x.name, y.name), x.dtype, x.lengths or y.lengths)

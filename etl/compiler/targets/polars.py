@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 
 from etl.compiler import expr as e
@@ -16,6 +17,7 @@ from etl.compiler import relational
 from etl.compiler.lowering import lower
 from etl.compiler.murmur import hash_series
 from etl.compiler.registry import Registry
+from etl.compiler.targets.lookup_table import LookupTable
 from etl.dtypes import dtype as dtype_named
 from etl.dtypes import from_polars, is_float, spelled
 from etl.errors import CompileError, ConfigError, SchemaError
@@ -24,6 +26,9 @@ from etl.names import ROW
 from etl.operators import facts
 
 RULES: Registry[Callable[..., pl.Expr]] = Registry("primitive")
+
+Engine = Literal["cpu", "gpu"]
+"""What a plan is for: a GPU runs no Python functions, so some primitives are spelled otherwise for it."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,17 @@ class PolarsPlan:
     is_local: bool = True
     is_numbered: bool = False
 
-    def apply(self, frame: pl.LazyFrame, keep: Sequence[str] = (), first_row: int = 0) -> pl.LazyFrame:
+    def apply(
+        self,
+        frame: pl.LazyFrame,
+        keep: Sequence[str] = (),
+        first_row: int = 0,
+        between: Callable[[pl.LazyFrame], pl.LazyFrame] = lambda rows: rows,
+    ) -> pl.LazyFrame:
         """Return the features of `frame`, in its row order, after the raw columns `keep`.
 
-        `first_row` is the number of its first row in the data set. Columns that the plan does not read are ignored.
+        `first_row` is the number of its first row in the data set. `between` is given what each step makes, and may
+        put it aside. Columns that the plan does not read are ignored.
         SchemaError lists every column that is missing or mistyped.
         """
         check(frame.collect_schema(), self.inputs)
@@ -74,23 +86,27 @@ class PolarsPlan:
         if self.is_numbered:
             frame, carried = frame.with_row_index(ROW, offset=first_row), [*keep, ROW]
         for step in self.steps:
-            frame = step.apply(frame, carried)
+            frame = between(step.apply(frame, carried))
         if not self.exprs:
             return frame.select(keep)
         return frame.select(*keep, **self.exprs)
 
 
-def compile(graph: FeatureGraph, out_of_fold: bool = False) -> PolarsPlan:
+def compile(graph: FeatureGraph, out_of_fold: bool = False, engine: Engine = "cpu") -> PolarsPlan:
     """Return the plan of a fitted graph; CompileError with every problem.
 
     `out_of_fold` is for the rows that a model is trained on: what an operator knows of the label then comes from other
     folds than the row's own.
     """
-    return plan(graph, {ref.column: ref for ref in graph.outputs}, out_of_fold)
+    return plan(graph, {ref.column: ref for ref in graph.outputs}, out_of_fold, engine=engine)
 
 
 def plan(
-    graph: FeatureGraph, named: Mapping[str, Ref], out_of_fold: bool = False, numbered: bool = False
+    graph: FeatureGraph,
+    named: Mapping[str, Ref],
+    out_of_fold: bool = False,
+    numbered: bool = False,
+    engine: Engine = "cpu",
 ) -> PolarsPlan:
     """Return the plan of the columns `named` only, all of the same rows; what they do not need may be unfitted.
 
@@ -101,7 +117,7 @@ def plan(
     lowered, problems = lower(graph, refs, "polars")
     if problems:
         raise CompileError(problems)
-    memo = _Memo(out_of_fold)
+    memo = _Memo(out_of_fold, engine)
     steps = tuple(Step(node, {r.column: spell(lowered[r], memo) for r in node.inputs}) for node in changes)
     exprs = {name: spell(lowered[ref], memo) for name, ref in named.items()}
     if numbered:
@@ -130,9 +146,13 @@ def _row_changes(graph: FeatureGraph, refs: Iterable[Ref]) -> list[OpNode]:
 class _Memo(dict[e.Expr, pl.Expr]):
     """What has been spelled, and for which rows."""
 
-    def __init__(self, out_of_fold: bool) -> None:
-        self.out_of_fold = out_of_fold
+    def __init__(self, out_of_fold: bool, engine: Engine = "cpu") -> None:
+        self.out_of_fold, self.engine = out_of_fold, engine
         super().__init__()
+
+    def rule(self, kind: type[e.Expr]) -> Callable[..., pl.Expr]:
+        """Return how the engine has a primitive spelled."""
+        return _GPU_RULES[kind] if self.engine == "gpu" and kind in _GPU_RULES else RULES[kind]
 
 
 def check(schema: Mapping[str, pl.DataType], columns: Sequence[Column]) -> None:
@@ -156,8 +176,19 @@ def spell(expr: e.Expr, memo: _Memo) -> pl.Expr:
         elif expr.type.is_list and isinstance(expr, e.Elementwise):
             memo[expr] = _spell_elements(expr, memo)
         else:
-            memo[expr] = RULES[type(expr)](expr, *(spell(part, memo) for part in expr.parts))
+            memo[expr] = memo.rule(type(expr))(expr, *(spell(part, memo) for part in expr.parts))
     return memo[expr]
+
+
+def spell_one(expr: e.Expr) -> pl.Expr:
+    """Return the Polars expression of an Expr by itself, as for rows that no model is trained on."""
+    return spell(expr, _Memo(False))
+
+
+def spell_for(exprs: Mapping[Ref, e.Expr], engine: Engine) -> dict[Ref, pl.Expr]:
+    """Return the Polars expressions that `engine` is given."""
+    memo = _Memo(out_of_fold=False, engine=engine)
+    return {ref: spell(expr, memo) for ref, expr in exprs.items()}
 
 
 def _spell_elements(expr: e.Expr, memo: _Memo) -> pl.Expr:
@@ -167,7 +198,7 @@ def _spell_elements(expr: e.Expr, memo: _Memo) -> pl.Expr:
 
     def inside(part: e.Expr) -> pl.Expr:
         if part not in elements:
-            elements[part] = RULES[type(part)](part, *(inside(each) for each in part.parts))
+            elements[part] = memo.rule(type(part))(part, *(inside(each) for each in part.parts))
         return elements[part]
 
     return spell(leaf, memo).list.eval(inside(expr))
@@ -273,6 +304,13 @@ def _hash(expr: e.Hash, x: pl.Expr) -> pl.Expr:
 
 @RULES.register(e.Lookup)
 def _lookup(expr: e.Lookup, x: pl.Expr, unknown: pl.Expr) -> pl.Expr:
+    known = int(expr.unknown.value) if isinstance(expr.unknown, e.Const) else None
+    table = LookupTable(expr.keys, expr.codes, expr.null, known)
+    codes = x.map_batches(table, return_dtype=pl.Int64(), is_elementwise=True)
+    return codes if known is not None else codes.fill_null(unknown)
+
+
+def _lookup_gpu(expr: e.Lookup, x: pl.Expr, unknown: pl.Expr) -> pl.Expr:
     keys = pl.concat([expr.keys, pl.Series(expr.keys.name, [None], dtype=expr.keys.dtype)])
     codes = pl.Series([*expr.codes, expr.null], dtype=pl.Int64)
     x = x.fill_nan(None) if is_float(expr.x.type.dtype) else x
@@ -281,9 +319,27 @@ def _lookup(expr: e.Lookup, x: pl.Expr, unknown: pl.Expr) -> pl.Expr:
 
 @RULES.register(e.Bucket)
 def _bucket(expr: e.Bucket, x: pl.Expr) -> pl.Expr:
+    if len(expr.boundaries) <= _FEW:
+        return _bucket_gpu(expr, x)
+    edges = np.array(expr.boundaries)
+
+    def reached(values: pl.Series) -> pl.Series:
+        # NaN is sorted after every number, which is what Bucket asks for.
+        return pl.Series(edges.searchsorted(values.to_numpy(), side="right").astype(np.int32))
+
+    return x.map_batches(reached, return_dtype=pl.Int32(), is_elementwise=True)
+
+
+def _bucket_gpu(expr: e.Bucket, x: pl.Expr) -> pl.Expr:
     # NaN >= anything holds in Polars, which is what Bucket asks for.
     reached = [(x >= _literal(edge, "float64")).cast(pl.Int32) for edge in expr.boundaries]
     return pl.sum_horizontal(x.is_null().cast(pl.Int32), *reached)
+
+
+_FEW = 8
+"""Boundaries up to which comparing with each is the fastest."""
+
+_GPU_RULES: dict[type[e.Expr], Callable[..., pl.Expr]] = {e.Lookup: _lookup_gpu, e.Bucket: _bucket_gpu}
 
 
 @RULES.register(e.Slice)
@@ -325,3 +381,6 @@ def _row_number(expr: e.RowNumber) -> pl.Expr:
 def _shift(expr: e.Shift, x: pl.Expr) -> pl.Expr:
     missing = float("nan") if is_float(expr.type.dtype) else None
     return x.shift(expr.by, fill_value=missing)
+
+
+from etl.compiler.targets import polars_arithmetic, polars_tables  # noqa: E402, F401 - fills RULES

@@ -1,7 +1,8 @@
 """What a saved workflow's pickle may name, each with what may be done with it. Everything else is refused by name.
 
 No name of the pickle is ever looked up: the table is made here, from classes. Functions (Bucketize's and Rename's
-closures) become `Function`, which holds what its closure held and cannot be called.
+closures, methods of objects) become `Function`, which holds what its closure held and cannot be called. Tables and
+matrices become the parts of parts.py.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from etl.reader.saved.parts import NAMES
 
 Name = tuple[str, str]
 
@@ -74,12 +77,14 @@ def table() -> Table:
             aliases = ((name, value) for name, value in vars(module).items() if isinstance(value, type))
             known = {id(entry.object): entry for entry in names.values()}
             names |= {(module_name, name): known[id(value)] for name, value in aliases if id(value) in known}
-    return Table({**names, **_plain(), **_numpy(), **_functions()})
+    parts = {name: Allowed(kind, called=True, made=True) for name, kind in NAMES.items()}
+    return Table({**names, **_plain(), **_numpy(), **_functions(), **parts})
 
 
 def _merlin_classes() -> Iterator[type]:
     import nvtabular.ops
     from merlin import dtypes
+    from merlin.core.dispatch import ExtData
     from merlin.dag import executors, graph, node, operator, selector
     from merlin.dag.ops import concat_columns, grouping, selection, subgraph, subset_columns, subtraction
     from merlin.dtypes import shape
@@ -90,7 +95,7 @@ def _merlin_classes() -> Iterator[type]:
     plumbing = (concat_columns, grouping, selection, subgraph, subset_columns, subtraction)
     yield from (value for module in plumbing for value in vars(module).values() if _is_operator(value))
     yield from (Workflow, graph.Graph, node.Node, selector.ColumnSelector, operator.DataFormats, operator.Supports)
-    yield from (executors.DaskExecutor, executors.LocalExecutor, executors.Device)
+    yield from (executors.DaskExecutor, executors.LocalExecutor, executors.Device, ExtData)
     yield from (schema.Schema, schema.ColumnSchema, tags.Tags, tags.TagSet)
     yield from (dtypes.DType, dtypes.base.ElementType, dtypes.base.ElementUnit, shape.Shape, shape.Dimension)
 
@@ -178,6 +183,11 @@ def _fill_function(function: Any, state: Any) -> None:
     function.closure = tuple(cell.content for cell in slots.get("__closure__") or () if isinstance(cell, Cell))
 
 
+def _attribute(found: Any, name: Any) -> Function:
+    """Stand for getattr, which a pickle uses for a method of an object: nothing is looked up."""
+    return Function(str(name), (found,))
+
+
 def _functions() -> dict[Name, Allowed]:
     stand_ins = {
         "_make_function": _make_function,
@@ -193,4 +203,5 @@ def _functions() -> dict[Name, Allowed]:
         for name, value in stand_ins.items()
     }
     # No pickle has this name: it is what _builtin_type gives, and is called then.
-    return {**found, ("", "code"): Allowed(_make_code, called=True)}
+    found |= {("", "code"): Allowed(_make_code, called=True)}
+    return {**found, ("builtins", "getattr"): Allowed(_attribute, called=True)}

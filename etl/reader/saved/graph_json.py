@@ -22,7 +22,7 @@ from etl.errors import CompileError, ConfigError, Problem
 from etl.graph import Column, FeatureGraph
 from etl.reader import door, read
 from etl.reader.columns import from_merlin, to_merlin
-from etl.reader.saved.folder import read_json
+from etl.reader.saved.folder import LIVE, read_json
 from etl.reader.saved.json_operators import ARGUMENTS, Saved, make, typed
 
 VERSION = 1
@@ -164,11 +164,12 @@ class _Reading:
         """Note the problem, and go on with an operator that does nothing, so that every problem is told at once."""
         import nvtabular.ops
 
-        reason = "the operator is not known."
+        reason, instead = "the operator is not known.", _HINT
         if name in _FUNCTIONS or name == "Subgraph":
-            reason = "it holds a Python function, which is never imported from a file."
+            reason, instead = "it holds a Python function, which is never imported from a file.", LIVE
+            name = "LambdaOp" if name == "UDF" else name
         columns = tuple(column.name for column in self._schema(record, "input_schema"))
-        self.problems.append(Problem(name[:100], columns, "feature graph", reason, _HINT))
+        self.problems.append(Problem(name[:100], columns, "feature graph", reason, instead))
         return nvtabular.ops.LogOp()
 
     def _schema(self, record: Mapping[str, Any], key: str) -> list[Column]:

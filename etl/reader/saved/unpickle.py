@@ -22,13 +22,16 @@ from etl.errors import CompileError, ConfigError, Problem
 from etl.graph import Column, FeatureGraph
 from etl.reader import read
 from etl.reader.saved.allowed import Function, Table, table
-from etl.reader.saved.folder import inside
+from etl.reader.rules import operator_name
+from etl.reader.saved import parts
+from etl.reader.saved.folder import LIVE, inside
 
 LARGEST = 2**30
 _HINT = "Rebuild the workflow in a Python file and give file.py:function."
 # What happens inside Python while plain values are made; any other event ends the reading.
 _EVENTS = frozenset({"pickle.find_class", "object.__getattr__", "object.__setattr__", "object.__delattr__"})
 _BUCKETS = "Bucketize.__init__.<locals>.<lambda>"
+_TABLES: dict[str, Callable[[Any], None]] = {"ColumnSimilarity": parts.matrices, "JoinExternal": parts.join}
 
 
 def read_pickle(folder: Path, inputs: Sequence[Column] | None) -> FeatureGraph:
@@ -41,6 +44,7 @@ def read_pickle(folder: Path, inputs: Sequence[Column] | None) -> FeatureGraph:
     _settle_functions(nodes)
     for node in nodes:
         _move_statistics(node.op, folder)
+        _TABLES.get(operator_name(node.op), lambda op: None)(node.op)
     return read(workflow, inputs)
 
 
@@ -125,9 +129,12 @@ class _Unpickler(_Base):
 
     def _fill(self, found: Any, state: Any) -> None:
         if isinstance(found, np.dtype):
-            # Its byte order is in its name, unless it is not this machine's.
-            if state[1] == ">":
-                raise _refused("a NumPy type of the other byte order")
+            # Its byte order is in its name, unless it is not this machine's; the unit of times is only in its state.
+            if state[1] == ">" or found.kind in "mM":
+                raise _refused("a NumPy type of the other byte order, or of times")
+            return
+        if isinstance(found, parts.Parts):
+            found.state = state
             return
         if not self._allowed.may("made", type(found)):
             raise _refused(f"a state for {_name(found)}")
@@ -211,7 +218,7 @@ def _settle_functions(nodes: list[Any]) -> None:
             if settled is None:
                 reason = f"it holds a Python function ({function.name}), which is never run from a pickle."
                 columns = tuple(node.input_schema.column_names) if node.input_schema else ()
-                problems.append(Problem(type(node.op).__name__, columns, "feature graph", reason, _HINT))
+                problems.append(Problem(operator_name(node.op), columns, "feature graph", reason, LIVE))
             else:
                 setattr(node.op, name, settled)
     if problems:
@@ -220,8 +227,13 @@ def _settle_functions(nodes: list[Any]) -> None:
 
 def _settled(node: Any, name: str, function: Function) -> Any:
     operator = type(node.op).__name__
-    if operator == "Bucketize" and function.name == _BUCKETS and [type(value) for value in function.closure] == [dict]:
-        return function.closure[0].__getitem__
+    if operator == "Bucketize" and function.name in (_BUCKETS, "__getitem__") and len(function.closure) == 1:
+        (boundaries,) = function.closure
+        # NVTabular makes a function of a dict by column, or of a list for all of them.
+        if type(boundaries) is dict:
+            return boundaries.__getitem__
+        if function.name == _BUCKETS and type(boundaries) in (list, tuple):
+            return lambda column: boundaries
     if operator == "Rename" and name == "f" and node.output_schema is not None:
         # A fitted workflow keeps every node's columns, so what the function made of the names is known.
         before = node.input_columns.resolve(node.input_schema).names

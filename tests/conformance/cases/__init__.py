@@ -1,5 +1,19 @@
 """The cases, one module per family of operators."""
 
-from tests.conformance.cases import categorical, continuous, missing, sequence, structural
+from tests.conformance.cases import (
+    categorical,
+    continuous,
+    joins,
+    missing,
+    rows,
+    sequence,
+    statistics,
+    structural,
+    traced,
+)
 
-CASES = [case for module in (categorical, continuous, missing, sequence, structural) for case in module.CASES]
+CASES = [
+    case
+    for module in (categorical, continuous, joins, missing, rows, sequence, statistics, structural, traced)
+    for case in module.CASES
+]

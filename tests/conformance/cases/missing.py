@@ -1,4 +1,4 @@
-"""FillMissing."""
+"""FillMissing and FillMedian."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from tests.conformance.case import FIT, SERVE, Case
 _NO_NULLS = ["i", "i32", "u8"]
 
 CASES = [
+    Case("fill-list", lambda o: ["l", "lf", "ls"] >> o.FillMissing()),
+    Case("fill-by-column", lambda o: ["n", "f", "s", "i"] >> o.FillMissing(fill_val={"n": 3, "f": 0.5, "s": "none"})),
+    Case("median", lambda o: ["i", "n", "u8", "f", "f32", "c"] >> o.FillMedian()),
+    Case("median-binary", lambda o: ["n", "f", "i"] >> o.FillMedian(add_binary_cols=True)),
+    Case("median-fraction", lambda o: ["i", "f"] >> o.FillMedian(), fit=FIT.select("i", "f").head(3)),
+    Case("median-one-row", lambda o: ["f", "i"] >> o.FillMedian(), fit=FIT.head(1)),
+    Case("median-then-clip", lambda o: ["n", "f"] >> o.FillMedian() >> o.Clip(min_value=0) >> o.LogOp()),
     Case("fill", lambda o: ["i", "n", "f", "f32"] >> o.FillMissing()),
     Case("fill-value", lambda o: ["n", "f", "f32"] >> o.FillMissing(fill_val=7)),
     Case("fill-fraction", lambda o: ["f", "f32"] >> o.FillMissing(fill_val=0.1)),

@@ -9,6 +9,8 @@ from __future__ import annotations
 from tests.conformance.case import Case
 
 CASES = [
+    Case("slice-between-ends", lambda o: ["l", "ls"] >> o.ListSlice(-5, -2)),
+    Case("slice-after-fill", lambda o: ["l"] >> o.FillMissing() >> o.ListSlice(1, 4)),
     Case("slice-first", lambda o: ["l", "lf", "ls"] >> o.ListSlice(2)),
     Case("slice-range", lambda o: ["l", "ls"] >> o.ListSlice(1, 3)),
     Case("slice-last", lambda o: ["l", "lf", "ls"] >> o.ListSlice(-2)),

@@ -12,7 +12,19 @@ def _without(node: Any, name: str) -> Any:
     return node - node[[name]]
 
 
+def _subgraph(o: Any) -> Any:
+    from merlin.dag.ops.subgraph import Subgraph
+
+    return (["i", "f"] >> Subgraph("part", ["i", "f"] >> o.LogOp() >> o.Rename(postfix="_log"))) + ["s"]
+
+
 CASES = [
+    Case("subgraph", _subgraph),
+    Case("grouping", lambda o: [["s", "t"], "i"] >> o.AddMetadata(tags=["group"])),
+    Case("tags-chain", lambda o: ["i"] >> o.AddTags(["a"]) >> o.AddProperties({"p": 1}) >> o.TagAsUserFeatures()),
+    Case("tag-item-features", lambda o: ["s", "f"] >> o.TagAsItemFeatures()),
+    Case("rename-twice", lambda o: ["i", "f"] >> o.Rename(postfix="_a") >> o.Rename(f=str.upper)),
+    Case("rename-empty-postfix", lambda o: ["i"] >> o.Rename(postfix="", name="renamed")),
     Case("select", lambda o: ["i", "f", "s"] >> o.AddMetadata(tags=["x"])),
     Case("rename-postfix", lambda o: ["i", "f"] >> o.LogOp() >> o.Rename(postfix="_log")),
     Case("rename-name", lambda o: ["s"] >> o.Categorify() >> o.Rename(name="category")),

@@ -1,0 +1,177 @@
+"""Updates: equal to a fit on all rows, codes never move, values age out and come back, and nothing foreign is mixed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etl.compiler import to_polars
+from etl.errors import ArtifactError, ConfigError, SchemaError
+from etl.fit import fit, fit_statistics
+from etl.fit.statistics import Statistics
+from etl.fit.update import Ageing, Updated, update
+from etl.graph import INPUT, Column, FeatureGraph, OpNode, Ref
+
+INPUTS = (Column("s", "string"), Column("f", "float64"))
+
+
+def node(op: str, column: str, dtype: str = "float64", source: str = INPUT, **params: Any) -> OpNode:
+    return OpNode(op, op, (Ref(source, column),), (Column(column, dtype),), params)
+
+
+def graph(**params: Any) -> FeatureGraph:
+    categorify = node("Categorify", "s", "int64", **params)
+    return FeatureGraph(
+        INPUTS, (categorify, node("Normalize", "f"), node("NormalizeMinMax", "f")), (Ref("Categorify", "s"),)
+    )
+
+
+def frame(words: str, seed: float = 0.1) -> pl.DataFrame:
+    numbers = [seed * n for n, _ in enumerate(words)]
+    return pl.DataFrame({"s": list(words), "f": numbers}, schema={"s": pl.String, "f": pl.Float64})
+
+
+class Steps:
+    """Fits the first words, then adds others."""
+
+    def __init__(self, folder: Path, words: str, **params: Any) -> None:
+        self.folder, self.number = folder, 0
+        self.graph, self.statistics = fit_statistics(graph(**params), [self.write(words)])
+
+    def write(self, words: str) -> Path:
+        self.number += 1
+        path = self.folder / f"{self.number}.parquet"
+        frame(words, self.number / 7).write_parquet(path)
+        return path
+
+    def add(self, words: str, rule: Ageing | None = None) -> Updated:
+        done = update(self.graph, self.statistics, [self.write(words)], rule)
+        self.graph, self.statistics = done.graph, done.statistics
+        return done
+
+    def codes(self, words: str) -> list[int]:
+        return to_polars(self.graph).apply(frame(words).lazy()).collect()["s"].to_list()
+
+    def refit(self) -> FeatureGraph:
+        return fit(self.graph, [self.folder / f"{number + 1}.parquet" for number in range(self.number)])
+
+
+WORDS = st.text(alphabet="abcdefgh", max_size=30)
+
+
+@settings(max_examples=25)
+@given(first=WORDS, more=st.lists(WORDS, min_size=1, max_size=3))
+def test_updates_equal_a_fit_on_all_rows(first: str, more: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    steps = Steps(tmp_path_factory.mktemp("steps"), first)
+    sizes = [steps.graph.output_columns[0].cardinality]
+    for words in more:
+        before = steps.codes("abcdefgh")
+        steps.add(words)
+        sizes.append(steps.graph.output_columns[0].cardinality)
+        after = steps.codes("abcdefgh")
+        assert all(old in (2, new) for old, new in zip(before, after, strict=True))
+    whole = steps.refit()
+    for mine, theirs in zip(steps.graph.nodes[1:], whole.nodes[1:], strict=True):
+        assert mine.state is not None
+        assert theirs.state is not None
+        assert all(table.equals(theirs.state[key]) for key, table in mine.state.items())
+    mine_counts, all_counts = ((g.nodes[0].state or {})["s"].sort("value") for g in (steps.graph, whole))
+    assert mine_counts.equals(all_counts)
+    assert sizes == sorted(sizes, key=lambda size: size or 0)
+
+
+def test_new_values_follow_the_old_ones_by_falling_count(tmp_path: Path) -> None:
+    steps = Steps(tmp_path, "aab")
+    assert steps.codes("abcdx") == [3, 4, 2, 2, 2]
+    done = steps.add("bbbbdcc")
+    assert steps.codes("abcdx") == [3, 4, 5, 6, 2]
+    (change,) = done.changes.vocabularies
+    assert (change.old_size, change.new_size, change.left_out) == (5, 7, 0)
+    assert change.appended.to_dicts() == [{"value": "c", "count": 2, "code": 5}, {"value": "d", "count": 1, "code": 6}]
+
+
+def test_thresholds_look_at_all_counts_and_sizes_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    counted = Steps(tmp_path / "a", "aab", freq_threshold=2)
+    assert counted.codes("ab") == [3, 2]
+    counted.add("bc")
+    assert counted.codes("abc") == [3, 4, 2]
+    sized = Steps(tmp_path / "b", "aab", max_size=6)
+    done = sized.add("ccddde")
+    assert sized.codes("abcde") == [3, 4, 2, 5, 2]
+    assert done.changes.vocabularies[0].left_out == 2
+
+
+def test_values_age_out_as_tombstones_and_return_to_their_codes(tmp_path: Path) -> None:
+    steps = Steps(tmp_path, "aabc")
+    done = steps.add("ad", Ageing(unseen=1))
+    assert steps.codes("abcd") == [3, 2, 2, 6]
+    assert steps.graph.output_columns[0].cardinality == 7
+    assert done.changes.vocabularies[0].aged_out["code"].to_list() == [4, 5]
+    steps.graph.save(tmp_path / "graph")
+    assert FeatureGraph.load(tmp_path / "graph") == steps.graph
+    done = steps.add("bda", Ageing(unseen=1))
+    assert steps.codes("abcd") == [3, 4, 2, 6]
+    assert done.changes.vocabularies[0].returned["value"].to_list() == ["b"]
+    steps.add("a", Ageing(min_count=3))
+    assert steps.codes("abcd") == [3, 2, 2, 2]
+
+
+def test_statistics_and_changes_survive_the_disk(tmp_path: Path) -> None:
+    steps = Steps(tmp_path, "aab")
+    steps.statistics.save(tmp_path / "statistics")
+    loaded = Statistics.load(tmp_path / "statistics")
+    path = steps.write("bcc")
+    done, again = (update(steps.graph, each, [path]) for each in (steps.statistics, loaded))
+    assert done.graph.fingerprint == again.graph.fingerprint
+    again.statistics.save(tmp_path / "statistics")
+    assert Statistics.load(tmp_path / "statistics").updates == 2
+    done.changes.save(tmp_path / "changes")
+    told = json.loads((tmp_path / "changes" / "changes.json").read_text())
+    (vocabulary,) = told["vocabularies"]
+    assert (vocabulary["old_size"], vocabulary["new_size"], vocabulary["appended"]) == (5, 6, 1)
+    assert pl.read_parquet(tmp_path / "changes" / vocabulary["files"]["appended"])["value"].to_list() == ["c"]
+    moments = next(each for each in told["columns"] if each["node"] == "Normalize")
+    assert (moments["before"]["count"], moments["after"]["count"]) == (3, 6)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "change", "remove", "json"])
+def test_damaged_statistics_are_refused(damage: str, tmp_path: Path) -> None:
+    steps = Steps(tmp_path, "aab")
+    folder = tmp_path / "statistics"
+    steps.statistics.save(folder)
+    file = folder / "tables.0.parquet"
+    if damage == "truncate":
+        file.write_bytes(file.read_bytes()[:50])
+    elif damage == "change":
+        pl.read_parquet(file).with_columns(count=pl.col("count") + 1).write_parquet(file)
+    elif damage == "remove":
+        file.unlink()
+    else:
+        (folder / "statistics.json").write_text('{"format": "other"}')
+    with pytest.raises(ArtifactError, match="statistics"):
+        Statistics.load(folder)
+
+
+def test_what_cannot_be_updated_is_refused(tmp_path: Path) -> None:
+    steps = Steps(tmp_path, "aab")
+    path = steps.write("b")
+    other = Steps(tmp_path, "aab", freq_threshold=2)
+    with pytest.raises(ArtifactError, match="statistics"):
+        update(other.graph, steps.statistics, [path])
+    with pytest.raises(ConfigError, match="a fitted graph"):
+        update(graph(), steps.statistics, [path])
+    frame("a").drop("f").write_parquet(tmp_path / "bad.parquet")
+    with pytest.raises(SchemaError, match=r"bad\.parquet.*'f' is missing"):
+        update(steps.graph, steps.statistics, [path, tmp_path / "bad.parquet"])
+    chain = FeatureGraph(INPUTS, (node("Normalize", "f"), node("NormalizeMinMax", "f", source="Normalize")), ())
+    fitted, statistics = fit_statistics(chain, [path])
+    with pytest.raises(ConfigError, match="NormalizeMinMax cannot be updated"):
+        update(fitted, statistics, [path])
