@@ -1,17 +1,19 @@
 """Asks a Triton server for scores: raw rows in, one float32 for each row out.
 
-What the model takes is read from the server, so any ensemble of raw columns can be asked: a tensor with an `x__length`
-beside it is a list, a signed integer, float or string can be null (see etl/dtypes.py for how).
+What the model takes is read from the server. An export says it in its parameters (`mews.request`). Any other ensemble
+of raw columns can be asked too: a tensor with an `x__length` beside it is a list, a signed integer, float or string can
+be null (see etl/dtypes.py for how).
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +22,12 @@ import tenacity
 
 from ensemble.config import Protocol
 from ensemble.encode import Array, did_you_mean, encode
+from ensemble.rows import from_arrays
 from ensemble.spec import RequestColumn, RequestSchema, TensorSpec
 from ensemble.transport import Busy, GrpcTransport, HttpTransport, Refused, Transport, Unreachable
 from etl.dtypes import BY_TRITON
-from etl.errors import RequestError, ServerError
-from etl.names import LENGTH, SCORE
+from etl.errors import MewsError, RequestError, ServerError
+from etl.names import LENGTH, REQUEST, SCORE
 
 _Answer = TypeVar("_Answer")
 
@@ -41,10 +44,13 @@ class ModelMetadata:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     max_batch_size: int
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def request(self) -> RequestSchema:
         """The raw columns behind the inputs; RequestError for a type that no column has."""
+        if REQUEST in self.parameters:
+            return self._declared
         names = {spec.name for spec in self.inputs}
         columns = []
         for spec in self.inputs:
@@ -54,6 +60,14 @@ class ModelMetadata:
                 raise RequestError(f"input {spec}", expected=f"a type among {', '.join(BY_TRITON)}")
             columns.append(_column(spec, ragged=spec.name + LENGTH in names))
         return RequestSchema(tuple(columns))
+
+    @property
+    def _declared(self) -> RequestSchema:
+        try:
+            return RequestSchema.from_json(json.loads(self.parameters[REQUEST]))
+        except (ValueError, TypeError, MewsError) as error:
+            subject = f"parameter {REQUEST} of model {self.name!r}"
+            raise RequestError(subject, expected="columns as Mews exports them", received=str(error)) from error
 
 
 def _column(spec: TensorSpec, *, ragged: bool) -> RequestColumn:
@@ -129,17 +143,20 @@ class Client:
                 tuple(TensorSpec(name, kind, dims[batched:]) for name, kind, dims in answer.inputs),
                 tuple(TensorSpec(name, kind, dims[batched:]) for name, kind, dims in answer.outputs),
                 answer.max_batch_size,
+                answer.parameters,
             )
         return self._metadata
 
-    def predict(self, rows: pl.DataFrame, output: str = SCORE) -> npt.NDArray[np.float32]:
+    def predict(self, rows: pl.DataFrame | Mapping[str, Any], output: str = SCORE) -> npt.NDArray[np.float32]:
         """Return one score for each row, in order: float32 [rows]; for no rows nothing is sent.
 
+        Columns may also be given as arrays, a list as `x__values` and `x__offsets`: see `ensemble.rows.from_arrays`.
         RequestError when the rows do not fit the model or the server refuses them; ServerError when it cannot be
         reached.
         """
         metadata = self.metadata()
         request = metadata.request
+        rows = rows if isinstance(rows, pl.DataFrame) else from_arrays(rows, request)
         if rows.is_empty():
             encode(rows, request)
             return np.empty(0, dtype=np.float32)

@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, StrictFloat, StrictInt, StrictStr, model_validator
 
+from etl.requests import RequestForm
 from etl.section import Section
 
 Protocol = Literal["http", "grpc"]
 """How a client talks to Triton."""
+
+
+class ColumnRequest(Section):
+    """How one raw column arrives in a request; see docs/requests.md."""
+
+    dtype: str | None = None
+    """Another width: any integer type for an integer; float16, float32 or float64 for a float."""
+    null: StrictInt | StrictFloat | StrictStr | None = None
+    """`mask` for an input <column>__null, or a value that means null; what means it anyway still does."""
+    list: Literal["padded", "offsets"] = "padded"
+    """A list as <column> and <column>__length, or as <column>__values and <column>__offsets."""
+    datetime: Literal["s", "ms", "us", "ns", "iso"] = "us"
+    """Since 1970-01-01 UTC in this unit, or as ISO 8601 text."""
+    optional: bool = False
+    """The column may be left out of a request, and is then null."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _yaml(cls, keys: Any) -> Any:
+        """In YAML the key `null` is not the word but nothing."""
+        return (
+            {"null" if key is None else key: value for key, value in keys.items()} if isinstance(keys, dict) else keys
+        )
+
+    @property
+    def form(self) -> RequestForm:
+        """The same as the compiler and the client want it."""
+        mask = self.null == "mask"
+        null = None if mask else self.null
+        return RequestForm(self.dtype, mask, null, self.list == "offsets", self.datetime, self.optional)
 
 
 class ExportConfig(Section):
@@ -19,8 +51,8 @@ class ExportConfig(Section):
     """Name of the ensemble; composing models are called <name>_features_<version> and so on."""
     fused: bool = False
     """One ONNX graph for preprocessing and model behind the ensemble, instead of two composing models."""
-    max_batch_size: int = Field(default=1024, ge=1)
-    """Largest number of rows of one request, and of one dynamic batch."""
+    max_batch_size: int = Field(default=1024, ge=0)
+    """Largest number of rows of one request, and of one dynamic batch; 0 for requests of any size, each run alone."""
     preferred_batch_sizes: list[int] = Field(default_factory=list)
     """Batch sizes the dynamic batcher sends at once."""
     max_queue_delay_microseconds: int = Field(default=0, ge=0)
@@ -33,6 +65,23 @@ class ExportConfig(Section):
     """Real rows that Triton runs through each composing model before it is ready; 0 for none."""
     threads: int = Field(default=1, ge=1)
     """ONNX Runtime threads of one instance."""
+    requests: dict[str, ColumnRequest] = Field(default_factory=dict)
+    """How raw columns arrive, by name; a column that is not named arrives as docs/requests.md says."""
+
+    @property
+    def forms(self) -> Mapping[str, RequestForm]:
+        """`requests` as the compiler and the client want them."""
+        return {name: request.form for name, request in self.requests.items()}
+
+    @model_validator(mode="after")
+    def _batches(self) -> Self:
+        whole = sorted(name for name, form in self.forms.items() if form.needs_whole_requests)
+        if whole and self.max_batch_size:
+            raise ValueError(
+                f"requests of {', '.join(whole)}: Triton cannot batch requests with list: offsets or optional: true; "
+                "set max_batch_size: 0, or send padded lists and nulls"
+            )
+        return self
 
 
 class ServeConfig(Section):

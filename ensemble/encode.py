@@ -1,8 +1,8 @@
 """Raw rows as request tensors.
 
 The door checks everything that Triton would take without a word or refuse without a reason: names, types, nulls,
-ranges. All problems of a frame are told in one RequestError. How a null travels is said in etl/dtypes.py. A null list
-is an empty list; an empty string is a null.
+ranges. All problems of a frame are told in one RequestError. How a null travels is said in etl/dtypes.py and by the
+column's form (etl/requests.py). A null list is an empty list; an empty string is a null.
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ensemble.moments import BadRows, at_rows, moments
 from ensemble.spec import RequestColumn, RequestSchema
 from etl.dtypes import dtype, from_polars, is_float, is_integer
 from etl.errors import RequestError, SchemaError
-from etl.names import LENGTH
 
 Array = npt.NDArray[Any]
 
 # Padded widths are multiples of this, so that requests with lists of nearly the same length share a dynamic batch.
 _WIDTH_STEP = 4
-_ROWS_NAMED = 5
 
 
 def encode(rows: pl.DataFrame, schema: RequestSchema, first_row: int = 0) -> dict[str, Array]:
     """Return the tensors of a request, by input name.
 
     A scalar column is [rows, 1]; a list column is `x` [rows, L], padded with zeros or empty strings, and `x__length`
-    int32 [rows, 1]. Strings are bytes in object arrays. RequestError lists all missing, unknown and mistyped columns,
-    nulls where there can be none, and values out of range.
+    int32 [rows, 1], or if its form says so `x__values` [elements] and `x__offsets` int32 [rows + 1]; a mask `x__null`
+    is bool, of the shape of the values. Strings are bytes in object arrays. A datetime may be text in ISO 8601; a
+    number is in the unit of the column's form. RequestError lists all missing, unknown and mistyped columns, nulls
+    where there can be none, and values out of range.
     """
     problems = _name_problems(rows.columns, schema)
     tensors: dict[str, Array] = {}
@@ -41,7 +42,7 @@ def encode(rows: pl.DataFrame, schema: RequestSchema, first_row: int = 0) -> dic
         if column.name in rows.columns:
             try:
                 tensors.update(_encode_column(rows.get_column(column.name), column))
-            except _BadRows as error:
+            except BadRows as error:
                 problems.append(error.say(first_row))
             except RequestError as error:
                 problems.append(str(error).removesuffix("."))
@@ -74,15 +75,23 @@ def _json_values(values: Array) -> list[Any]:
 
 def _name_problems(names: Sequence[str], schema: RequestSchema) -> list[str]:
     unknown = [name for name in names if name not in schema.names]
-    problems = [f"missing column {name!r}" for name in schema.names if name not in names]
+    wanted = [column.name for column in schema.columns if not column.form.optional]
+    problems = [f"missing column {name!r}" for name in wanted if name not in names]
     return problems + [f"unknown column {name!r}{did_you_mean(name, schema.names)}" for name in unknown]
 
 
 def _encode_column(series: pl.Series, column: RequestColumn) -> dict[str, Array]:
-    if not column.is_list:
-        if isinstance(series.dtype, pl.List | pl.Array):
-            raise _mistyped(series, column)
-        return {column.name: _values(series, column).reshape(-1, 1)}
+    arrays = _list_arrays(series, column) if column.is_list else _scalar_arrays(series, column)
+    return dict(zip(column.form.tensor_names(column), arrays, strict=True))
+
+
+def _scalar_arrays(series: pl.Series, column: RequestColumn) -> list[Array]:
+    if isinstance(series.dtype, pl.List | pl.Array):
+        raise _mistyped(series, column)
+    return [array.reshape(-1, 1) for array in _with_mask(series, column)]
+
+
+def _list_arrays(series: pl.Series, column: RequestColumn) -> list[Array]:
     if isinstance(series.dtype, pl.Null):
         series = series.cast(pl.List(dtype(column.dtype).polars))
     if isinstance(series.dtype, pl.Array):
@@ -93,44 +102,73 @@ def _encode_column(series: pl.Series, column: RequestColumn) -> dict[str, Array]
     lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int32)
     if column.length is not None and (lengths != column.length).any():
         text = f"column {column.name!r} is not a list of {column.length} values"
-        raise _at_rows(lengths != column.length, None, text)
-    flat = _values(pl.Series(values=lists.flatten(), dtype=series.dtype.inner), column, lengths)
+        raise at_rows(lengths != column.length, None, text)
+    values, *mask = _with_mask(pl.Series(values=lists.flatten(), dtype=series.dtype.inner), column, lengths)
     if column.length is not None:
-        return {column.name: flat.reshape(len(series), column.length)}
+        return [array.reshape(len(series), column.length) for array in (values, *mask)]
+    if column.form.offsets:
+        return [values, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), *mask]
+    values, *mask = (_padded(array, lengths) for array in (values, *mask))
+    return [values, lengths.reshape(-1, 1), *mask]
+
+
+def _padded(flat: Array, lengths: Array) -> Array:
     width = -(-max(int(lengths.max(initial=0)), 1) // _WIDTH_STEP) * _WIDTH_STEP
-    padded = np.full((len(series), width), b"" if flat.dtype == object else 0, dtype=flat.dtype)
+    padded = np.full((len(lengths), width), b"" if flat.dtype == object else 0, dtype=flat.dtype)
     padded[np.arange(width) < lengths[:, None]] = flat
-    return {column.name: padded, column.name + LENGTH: lengths.reshape(-1, 1)}
+    return padded
 
 
-def _values(series: pl.Series, column: RequestColumn, lengths: Array | None = None) -> Array:
-    """Return the values as the type that travels; `lengths` of a list column turns element numbers into row numbers."""
+def _with_mask(series: pl.Series, column: RequestColumn, lengths: Array | None = None) -> list[Array]:
+    """Return the values as the type that travels, and the mask if there is one.
+
+    `lengths` of a list column turns element numbers into row numbers.
+    """
+    series = series.cast(pl.Float32()) if str(series.dtype) == "Float16" else series
     _check_type(series, column)
-    kind = dtype(column.dtype)
-    if series.null_count() and not column.nullable:
-        raise _at_rows(series.is_null().to_numpy(), lengths, f"column {column.name!r} holds null, which {_why(column)}")
-    if kind.name == "string":
-        text = ((value or "").encode() for value in series.to_list())
-        return np.fromiter(text, dtype=object, count=len(series))
-    target = pl.Int64() if kind.name == "datetime" else kind.polars
-    return _in_range(_microseconds(series), column, lengths, target)
+    form, null = column.form, _sign(column)
+    if series.null_count() and (null is None or not column.nullable):
+        raise at_rows(series.is_null().to_numpy(), lengths, f"column {column.name!r} holds null, which {_why(column)}")
+    mask = [series.is_null().to_numpy()] if form.mask else []
+    if column.dtype == "datetime" or isinstance(series.dtype, pl.Date | pl.Datetime):
+        series = moments(series, column, lengths)
+    if column.arrives == "string":
+        text = ((str(null) if value is None else value).encode() for value in series.to_list())
+        return [np.fromiter(text, dtype=object, count=len(series)), *mask]
+    if column.arrives != column.dtype and is_integer(column.dtype):
+        _in_range(series, column, lengths, column.dtype, None)
+    if form.says_null and column.dtype == "uint64":  # it is an int64 behind the door
+        _in_range(series, column, lengths, "int64", None)
+    return [_in_range(series, column, lengths, column.arrives, null), *mask]
 
 
-def _in_range(series: pl.Series, column: RequestColumn, lengths: Array | None, target: pl.DataType) -> Array:
-    """Cast to `target`; RequestError names rows whose value it cannot hold, or holds as the sign for null."""
-    null = dtype(column.dtype).null
+def _sign(column: RequestColumn) -> Any:
+    """Return the value that is sent for null; None if none can be."""
+    if column.form.mask:
+        return "" if column.arrives == "string" else False if column.arrives == "bool" else 0
+    return column.form.null if column.form.null is not None else dtype(column.arrives).null
+
+
+def _in_range(series: pl.Series, column: RequestColumn, lengths: Array | None, kind: str, sign: Any) -> Array:
+    """Cast to the type `kind`, null to `sign`; RequestError for rows that it cannot hold, or holds as another null."""
+    target = pl.Int64() if kind == "datetime" else dtype(kind).polars
+    null = dtype(kind).null
+    fill = sign if sign is not None else 0
+    out = f"column {column.name!r} is out of the range of {kind}"
     cast = series if series.dtype == target else series.cast(target, strict=False)
     nulls = cast.is_null().to_numpy() if cast.null_count() else np.zeros(len(cast), dtype=np.bool_)
-    values = _filled(cast, null)
+    values = _filled(cast, fill)
     if cast.null_count() > series.null_count():
-        lost = nulls & series.is_not_null().to_numpy()
-        raise _at_rows(lost, lengths, f"column {column.name!r} is out of the range of {column.dtype}")
-    if target.is_float() and np.isinf(values).any() and series.dtype != target:
-        lost = np.isinf(values) & np.isfinite(_filled(series.cast(pl.Float64), null))
+        raise at_rows(nulls & series.is_not_null().to_numpy(), lengths, out)
+    if kind == "float16":
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float16)
+    if target.is_float() and np.isinf(values).any() and (series.dtype != target or kind == "float16"):
+        lost = np.isinf(values) & np.isfinite(_filled(series.cast(pl.Float64), fill))
         if lost.any():
-            raise _at_rows(lost, lengths, f"column {column.name!r} is out of the range of {column.dtype}")
+            raise at_rows(lost, lengths, out)
     if target.is_integer() and null is not None and (taken := (values == null) & ~nulls).any():
-        raise _at_rows(taken, lengths, f"column {column.name!r} holds {null}, the value that stands for null")
+        raise at_rows(taken, lengths, f"column {column.name!r} holds {null}, the value that stands for null")
     return values
 
 
@@ -139,12 +177,6 @@ def _filled(series: pl.Series, null: Any) -> Array:
     if not series.null_count():
         return np.ascontiguousarray(series.to_numpy())
     return np.ascontiguousarray(series.to_arrow().fill_null(null).to_numpy(zero_copy_only=False))
-
-
-def _microseconds(series: pl.Series) -> pl.Series:
-    if isinstance(series.dtype, pl.Date | pl.Datetime):
-        return series.cast(pl.Datetime("us", getattr(series.dtype, "time_zone", None))).to_physical()
-    return series
 
 
 def _check_type(series: pl.Series, column: RequestColumn) -> None:
@@ -160,7 +192,7 @@ def _check_type(series: pl.Series, column: RequestColumn) -> None:
         found == wanted
         or (is_integer(wanted) and is_integer(found))
         or (is_float(wanted) and (is_float(found) or is_integer(found)))
-        or (wanted == "datetime" and is_integer(found))
+        or (wanted == "datetime" and (is_integer(found) or found == "string"))
         # A server's metadata says INT64 where the graph says datetime.
         or (wanted == "int64" and found == "datetime")
     )
@@ -177,23 +209,8 @@ def _mistyped(series: pl.Series, column: RequestColumn) -> RequestError:
 
 
 def _why(column: RequestColumn) -> str:
-    return "it may not" if dtype(column.dtype).null is not None else f"{column.dtype} cannot say; fill it before"
-
-
-def _at_rows(mask: Array, lengths: Array | None, text: str) -> _BadRows:
-    places = np.flatnonzero(mask)
-    if lengths is not None:
-        places = np.unique(np.repeat(np.arange(len(lengths)), lengths)[places])
-    return _BadRows(text, places)
-
-
-class _BadRows(Exception):  # noqa: N818 - a problem of one column; encode raises the error
-    def __init__(self, text: str, places: Array) -> None:
-        super().__init__(text)
-        self._text, self._places = text, places
-
-    def say(self, first_row: int) -> str:
-        """Return the problem with the numbers of the first rows that have it."""
-        named = ", ".join(str(place + first_row) for place in self._places[:_ROWS_NAMED])
-        more = f" and {len(self._places) - _ROWS_NAMED} more" if len(self._places) > _ROWS_NAMED else ""
-        return f"{self._text} (row {named}{more})"
+    if dtype(column.arrives).null is not None:
+        return "it may not"
+    if column.form.optional:
+        return f"{column.arrives} cannot say for one row; leave the column out, or export it with null: mask"
+    return f"{column.arrives} cannot say; fill it before"

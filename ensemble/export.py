@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ from ensemble.repository import CONFIG, MANIFEST, next_version, publish, writing
 from ensemble.spec import Batching, InstanceGroup, ModelSpec, RequestSchema, Step, TensorSpec
 from ensemble.warmup import write_warmup
 from etl.errors import ArtifactError
-from etl.names import FINGERPRINT, SCORE
+from etl.names import FINGERPRINT, REQUEST, SCORE
 
 EXAMPLE = "request.example.json"
 _EXAMPLE_ROWS = 2
@@ -50,7 +50,7 @@ class Exported:
 
 @dataclass(frozen=True)
 class _Part:
-    """One composing model before it has a number: how to write its model.onnx, its tensors, its warm-up rows."""
+    """One composing model before it has a number: how to write its model.onnx, its tensors, rows to warm it up."""
 
     role: str
     write: Callable[[Path], object]
@@ -58,7 +58,7 @@ class _Part:
     outputs: tuple[TensorSpec, ...]
     input_map: Mapping[str, str]
     output_map: Mapping[str, str]
-    rows: Mapping[str, Array]
+    rows: Sequence[Mapping[str, Array]]
 
 
 def export(
@@ -80,7 +80,9 @@ def export(
         raise ArtifactError("no rows to try the exported version with", hint="Give at least one raw row as `warmup`.")
     features, scorer = OnnxFile.open(workflow), OnnxFile.open(model)
     _check_together(features, scorer, request)
-    rows = encode(_raw(warmup, request).head(max(config.warmup_rows, 1)), request)
+    _check_batching(request, config)
+    tried = _raw(warmup, request).head(max(config.warmup_rows, 1))
+    rows = [encode(tried.slice(number, 1), request) for number in range(tried.height)]
     parts = _fused(features, scorer, rows) if config.fused else _chained(features, scorer, rows)
     with writing(repository) as staging:
         repository = repository.resolve()
@@ -90,8 +92,9 @@ def export(
             _write_part(staging / name, part, config, features.fingerprint)
         _write_ensemble(staging, parts, models, config, request, version, features.fingerprint)
         folder = staging / config.name / str(version)
-        example = _example(warmup, request)
-        (folder / EXAMPLE).write_text(json.dumps(example, indent=1) + "\n", encoding="utf-8")
+        if all(spec.dtype != "FP16" for spec in request.tensors):  # Triton takes no FP16 in JSON
+            example = _example(warmup, request)
+            (folder / EXAMPLE).write_text(json.dumps(example, indent=1) + "\n", encoding="utf-8")
         manifest = Manifest(
             name=config.name,
             version=version,
@@ -130,6 +133,15 @@ def _check_together(features: OnnxFile, scorer: OnnxFile, request: RequestSchema
         raise ArtifactError(f"{features.path} and {scorer.path} do not fit together:{listed}")
 
 
+def _check_batching(request: RequestSchema, config: ExportConfig) -> None:
+    if config.max_batch_size and request.needs_whole_requests:
+        raise ArtifactError(
+            f"requests of {', '.join(request.needs_whole_requests)} are optional or have values and offsets",
+            expected="max_batch_size: 0, for Triton cannot make a batch of such requests",
+            received=f"max_batch_size: {config.max_batch_size}",
+        )
+
+
 def _misfits(
     given: tuple[TensorSpec, ...] | list[TensorSpec],
     wanted: tuple[TensorSpec, ...],
@@ -143,7 +155,7 @@ def _misfits(
         found = by_name.pop(spec.name, None)
         if found is None:
             problems.append(f"{taker} needs {spec}, which {giver} lacks")
-        elif found.dtype != spec.dtype or not _same_dims(found.dims, spec.dims):
+        elif (found.dtype, found.optional) != (spec.dtype, spec.optional) or not _same_dims(found.dims, spec.dims):
             problems.append(f"{taker} needs {spec}, {giver} has {found}")
     return (
         problems
@@ -156,10 +168,10 @@ def _same_dims(left: tuple[int, ...], right: tuple[int, ...]) -> bool:
     return len(left) == len(right) and all(a == b or -1 in (a, b) for a, b in zip(left, right, strict=True))
 
 
-def _chained(features: OnnxFile, scorer: OnnxFile, rows: Mapping[str, Array]) -> tuple[_Part, ...]:
+def _chained(features: OnnxFile, scorer: OnnxFile, rows: Sequence[Mapping[str, Array]]) -> tuple[_Part, ...]:
     wiring = {spec.name: features.columns[spec.name] for spec in scorer.inputs}
     inner = {output: f"features/{output}" for output in wiring.values()}
-    values = features.run(rows, tuple(inner))
+    values = features.run_all(rows, tuple(inner))
     first = _Part(
         role="features",
         write=lambda target: shutil.copyfile(features.path, target),
@@ -176,12 +188,12 @@ def _chained(features: OnnxFile, scorer: OnnxFile, rows: Mapping[str, Array]) ->
         outputs=(_RESPONSE,),
         input_map={name: inner[output] for name, output in wiring.items()},
         output_map={SCORE: SCORE},
-        rows={name: values[output] for name, output in wiring.items()},
+        rows=[{name: row[output] for name, output in wiring.items()} for row in values],
     )
     return first, second
 
 
-def _fused(features: OnnxFile, scorer: OnnxFile, rows: Mapping[str, Array]) -> tuple[_Part, ...]:
+def _fused(features: OnnxFile, scorer: OnnxFile, rows: Sequence[Mapping[str, Array]]) -> tuple[_Part, ...]:
     wiring = {spec.name: features.columns[spec.name] for spec in scorer.inputs}
     joined = optimise(fuse(features.model, scorer.model, wiring))
     _check_equal(features, scorer, joined, wiring, rows)
@@ -204,11 +216,12 @@ def _check_equal(
     scorer: OnnxFile,
     joined: onnx.ModelProto,
     wiring: Mapping[str, str],
-    rows: Mapping[str, Array],
+    rows: Sequence[Mapping[str, Array]],
 ) -> None:
-    values = features.run(rows, tuple(wiring.values()))
-    chained = scorer.run({name: values[output] for name, output in wiring.items()}, (SCORE,))[SCORE]
-    fused = OnnxFile(features.path, joined).run(rows, (SCORE,))[SCORE]
+    values = features.run_all(rows, tuple(wiring.values()))
+    fed = [{name: row[output] for name, output in wiring.items()} for row in values]
+    chained = _scores(scorer.run_all(fed, (SCORE,)))
+    fused = _scores(OnnxFile(features.path, joined).run_all(rows, (SCORE,)))
     if not np.allclose(chained, fused, rtol=0, atol=_FUSED_TOLERANCE, equal_nan=True):
         raise ArtifactError(
             "the fused graph does not answer like its two parts",
@@ -218,6 +231,15 @@ def _check_equal(
         )
 
 
+def _scores(rows: Sequence[Mapping[str, Array]]) -> Array:
+    return np.concatenate([row[SCORE] for row in rows])
+
+
+def _sized(specs: tuple[TensorSpec, ...], config: ExportConfig) -> tuple[TensorSpec, ...]:
+    """Return the tensors as config.pbtxt wants them: with the batch only where Triton makes none."""
+    return specs if config.max_batch_size else tuple(spec.whole for spec in specs)
+
+
 def _write_part(folder: Path, part: _Part, config: ExportConfig, fingerprint: str) -> None:
     (folder / "1").mkdir(parents=True)
     part.write(folder / "1" / "model.onnx")
@@ -225,14 +247,22 @@ def _write_part(folder: Path, part: _Part, config: ExportConfig, fingerprint: st
         name=folder.name,
         backend="onnxruntime",
         max_batch_size=config.max_batch_size,
-        inputs=part.inputs,
-        outputs=part.outputs,
-        batching=Batching(tuple(config.preferred_batch_sizes), config.max_queue_delay_microseconds),
+        inputs=_sized(part.inputs, config),
+        outputs=_sized(part.outputs, config),
+        batching=_batching(config),
         instances=(InstanceGroup(config.instances, _KINDS[config.device]),),  # type: ignore[arg-type]
-        warmup=write_warmup(folder / "warmup", part.inputs, part.rows, config.warmup_rows),
+        warmup=write_warmup(
+            folder / "warmup", part.inputs, part.rows[: config.warmup_rows], batched=config.max_batch_size > 0
+        ),
         parameters={FINGERPRINT: fingerprint, "intra_op_thread_count": str(config.threads)},
     )
     (folder / CONFIG).write_text(render(spec), encoding="utf-8")
+
+
+def _batching(config: ExportConfig) -> Batching | None:
+    if not config.max_batch_size:
+        return None
+    return Batching(tuple(config.preferred_batch_sizes), config.max_queue_delay_microseconds)
 
 
 def _write_ensemble(
@@ -249,10 +279,10 @@ def _write_ensemble(
         name=config.name,
         platform="ensemble",
         max_batch_size=config.max_batch_size,
-        inputs=request.tensors,
-        outputs=(_RESPONSE,),
+        inputs=_sized(request.tensors, config),
+        outputs=_sized((_RESPONSE,), config),
         versions=(version,),
-        parameters={FINGERPRINT: fingerprint},
+        parameters={FINGERPRINT: fingerprint, REQUEST: json.dumps(request.to_json())},
         steps=tuple(steps),
     )
     folder = staging / config.name

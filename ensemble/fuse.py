@@ -69,7 +69,9 @@ def optimise(model: onnx.ModelProto) -> onnx.ModelProto:
     used = {node.domain for node in optimised.graph.node}
     if used - {node.domain for node in model.graph.node} or optimised.functions:
         return model
-    if _interface(optimised) != _interface(model) or optimised.ByteSize() > 2 * model.ByteSize() + 2**20:
+    if _interface(optimised) != _interface(model) or _defaults(optimised) != _defaults(model):
+        return model
+    if optimised.ByteSize() > 2 * model.ByteSize() + 2**20:
         return model
     opsets = [entry for entry in optimised.opset_import if entry.domain in used | {""}]
     del optimised.opset_import[:]
@@ -87,6 +89,11 @@ def fingerprint(model: onnx.ModelProto) -> str:
 
 def _interface(model: onnx.ModelProto) -> list[tuple[str, int]]:
     return [(value.name, value.type.tensor_type.elem_type) for value in (*model.graph.input, *model.graph.output)]
+
+
+def _defaults(model: onnx.ModelProto) -> set[str]:
+    """Names of the inputs that may be left out."""
+    return {value.name for value in model.graph.input} & {tensor.name for tensor in model.graph.initializer}
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -109,6 +116,7 @@ def _keep_outputs(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
             nodes.append(node)
             needed |= _reads(node)
     nodes.reverse()
+    needed |= {value.name for value in graph.input}  # what an optional input is when it is left out
     initializers = [tensor for tensor in graph.initializer if tensor.name in needed]
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
@@ -118,7 +126,7 @@ def _keep_outputs(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
 
 def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
     """Rename edges, in subgraphs too."""
-    for value in (*graph.input, *graph.output, *graph.value_info):
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         value.name = names.get(value.name, value.name)
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]

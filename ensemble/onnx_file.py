@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,11 +16,11 @@ from google.protobuf.message import DecodeError
 from ensemble.encode import Array
 from ensemble.fuse import fingerprint
 from ensemble.spec import TensorSpec
-from etl.dtypes import DTYPES
+from etl.dtypes import BY_TRITON
 from etl.errors import ArtifactError
 from etl.names import FEATURES
 
-_TRITON = {row.onnx: row.triton for row in DTYPES.values()}
+_TRITON = {row.onnx: row.triton for row in BY_TRITON.values()}
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,10 @@ class OnnxFile:
 
     @cached_property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """Inputs without the batch."""
-        return tuple(self._spec(value) for value in self.model.graph.input)
+        """Inputs without the batch; what has a value in the graph (an initializer) may be left out."""
+        given = {tensor.name for tensor in self.model.graph.initializer}
+        specs = (self._spec(value) for value in self.model.graph.input)
+        return tuple(replace(spec, optional=spec.name in given) for spec in specs)
 
     @cached_property
     def outputs(self) -> tuple[TensorSpec, ...]:
@@ -79,14 +81,21 @@ class OnnxFile:
         return spec.dtype, spec.dims
 
     def run(self, tensors: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """Run some rows in this process; ArtifactError when ONNX Runtime refuses the graph."""
+        """Run one request in this process; ArtifactError when ONNX Runtime refuses the graph or the request."""
+        return self.run_all([tensors], outputs)[0]
+
+    def run_all(self, requests: Sequence[Mapping[str, Array]], outputs: Sequence[str]) -> list[dict[str, Array]]:
+        """Run some requests in this process, one by one; ArtifactError when ONNX Runtime refuses the graph or one."""
         options = ort.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4
         options.intra_op_num_threads = 1
         try:
             session = ort.InferenceSession(self.model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-            fed = {name: _text(values) for name, values in tensors.items()}
-            return dict(zip(outputs, session.run(list(outputs), fed), strict=True))
+            found = []
+            for tensors in requests:
+                fed = {name: _text(values) for name, values in tensors.items()}
+                found.append(dict(zip(outputs, session.run(list(outputs), fed), strict=True)))
+            return found
         except Exception as error:  # ONNX Runtime's errors have no common public base.
             raise ArtifactError(f"ONNX Runtime cannot run {self.path}", received=str(error)) from error
 

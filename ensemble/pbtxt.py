@@ -67,7 +67,9 @@ def _to_proto(spec: ModelSpec) -> Any:
         name=spec.name, platform=spec.platform, backend=spec.backend, max_batch_size=spec.max_batch_size
     )
     for tensor in spec.inputs:
-        config.input.add(name=tensor.name, data_type=_TO_CONFIG[tensor.dtype], dims=tensor.dims)
+        config.input.add(
+            name=tensor.name, data_type=_TO_CONFIG[tensor.dtype], dims=tensor.dims, optional=tensor.optional
+        )
     for tensor in spec.outputs:
         config.output.add(name=tensor.name, data_type=_TO_CONFIG[tensor.dtype], dims=tensor.dims)
     if spec.batching is not None:
@@ -112,7 +114,7 @@ def _read(config: Any) -> ModelSpec:
         backend=config.backend,
         platform=config.platform,
         max_batch_size=config.max_batch_size,
-        inputs=tuple(TensorSpec(t.name, _FROM_CONFIG[t.data_type], tuple(t.dims)) for t in config.input),
+        inputs=tuple(TensorSpec(t.name, _FROM_CONFIG[t.data_type], tuple(t.dims), t.optional) for t in config.input),
         outputs=tuple(TensorSpec(t.name, _FROM_CONFIG[t.data_type], tuple(t.dims)) for t in config.output),
         batching=batching,
         instances=tuple(InstanceGroup(g.count, kind(g.kind), tuple(g.gpus)) for g in config.instance_group),

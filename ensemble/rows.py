@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
+from ensemble.moments import in_unit, iso_microseconds
 from ensemble.spec import RequestColumn, RequestSchema
 from etl.dtypes import dtype, is_float, is_integer
 from etl.errors import RequestError
+from etl.names import OFFSETS, VALUES
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SHOWN = 8
+"""Offsets that an error shows."""
 
 
 def read_rows(path: Path, schema: RequestSchema, *, drop_unknown: bool = False) -> pl.DataFrame:
     """Read raw rows from .json (a list of objects, or one object a line), .jsonl, .csv or .parquet.
 
     Columns of `schema` get its types, a key that a JSON object lacks is a null. In CSV an empty cell is null and a
-    list is JSON (`["a", "b"]`) or `a|b`; a datetime is ISO 8601 text, or microseconds. Other columns stay as they are,
-    for `encode` to refuse, or go with `drop_unknown`. RequestError names the file and the column.
+    list is JSON (`["a", "b"]`) or `a|b`; a datetime is ISO 8601 text, or a number in the unit of its request. JSON may
+    also be one object of columns, with a list as `x__values` and `x__offsets` (see `from_arrays`). Other columns stay
+    as they are, for `encode` to refuse, or go with `drop_unknown`. RequestError names the file and the column.
     """
     readers: dict[str, Callable[[Path, RequestSchema], pl.DataFrame]] = {
         ".json": _read_json,
@@ -42,12 +48,55 @@ def read_rows(path: Path, schema: RequestSchema, *, drop_unknown: bool = False) 
     return rows.select([name for name in rows.columns if name in schema.names]) if drop_unknown else rows
 
 
+def from_arrays(arrays: Mapping[str, Any], schema: RequestSchema) -> pl.DataFrame:
+    """Return columns given as arrays as rows: `x__values` and `x__offsets` (one more than rows) are the list `x`.
+
+    Other arrays are one value a row, [rows] or [rows, 1], or [rows, N] for a list of fixed length. RequestError for
+    offsets that do not lie on the values, and for arrays of different length.
+    """
+    columns = {}
+    for name, values in arrays.items():
+        if name.endswith(OFFSETS) and name.removesuffix(OFFSETS) + VALUES in arrays:
+            continue
+        stem = name.removesuffix(VALUES)
+        if name.endswith(VALUES) and stem + OFFSETS in arrays:
+            columns[stem] = _lists(stem, values, arrays[stem + OFFSETS], schema)
+        else:
+            array = np.asarray(values)
+            columns[name] = pl.Series(name, array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else values)
+    heights = {name: len(series) for name, series in columns.items()}
+    if len(set(heights.values())) > 1:
+        raise RequestError("the columns", expected="the same number of rows", received=str(heights))
+    return pl.DataFrame(columns)
+
+
+def _lists(name: str, values: Any, offsets: Any, schema: RequestSchema) -> pl.Series:
+    column = next((column for column in schema.columns if column.name == name), None)
+    inner = _polars_type(column).inner if column is not None and column.is_list else None  # type: ignore[attr-defined]
+    flat = pl.Series(np.asarray(values).reshape(-1).tolist(), dtype=inner)
+    ends = np.asarray(offsets).reshape(-1)
+    if not (len(ends) and ends.dtype.kind in "iu" and ends[0] == 0 and ends[-1] == len(flat) and _rises(ends)):
+        raise RequestError(
+            f"{name}{OFFSETS}",
+            expected=f"whole numbers that rise from 0 to {len(flat)}, one more than there are rows",
+            received=str(ends.tolist()[:_SHOWN]),
+        )
+    rows = [flat[int(start) : int(end)].to_list() for start, end in itertools.pairwise(ends)]
+    return pl.Series(name, rows, dtype=pl.List(flat.dtype))
+
+
+def _rises(numbers: npt.NDArray[Any]) -> bool:
+    return bool((np.diff(numbers.astype(np.int64)) >= 0).all())
+
+
 def _read_parquet(path: Path, schema: RequestSchema) -> pl.DataFrame:
     return pl.read_parquet(path, hive_partitioning=False)
 
 
 def _read_json(path: Path, schema: RequestSchema) -> pl.DataFrame:
     rows = _json_objects(path)
+    if len(rows) == 1 and any(column.name + OFFSETS in rows[0] for column in schema.columns):
+        return from_arrays(rows[0], schema)
     names = list(dict.fromkeys(name for row in rows for name in row))
     if not rows:
         return pl.DataFrame(schema={column.name: _polars_type(column) for column in schema.columns})
@@ -144,7 +193,8 @@ def _checked(path: Path, column: RequestColumn, row: int, value: Any) -> Any:
 def _one(path: Path, column: RequestColumn, row: int, value: Any) -> Any:
     kind = column.dtype
     if kind == "datetime" and isinstance(value, str):
-        value = _microseconds(value)
+        found = iso_microseconds(value)
+        value = value if found is None else in_unit(found, column.form.datetime)
         wanted: tuple[type, ...] = (int,)
     elif is_float(kind):
         wanted = (int, float)
@@ -155,17 +205,8 @@ def _one(path: Path, column: RequestColumn, row: int, value: Any) -> Any:
     return float(value) if isinstance(value, int) and is_float(kind) else value
 
 
-def _microseconds(text: str) -> int | str:
-    """ISO 8601 as microseconds since 1970, in UTC unless it says otherwise; other text as it is."""
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        return text
-    return ((when if when.tzinfo else when.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
-
-
 def _polars_type(column: RequestColumn) -> pl.DataType:
     inner = dtype(column.dtype).polars
-    # Microseconds since 1970 are what is sent; Polars would read a time zone's local time otherwise.
+    # A number since 1970 is what is sent; Polars would read a time zone's local time otherwise.
     inner = pl.Int64() if column.dtype == "datetime" else inner
     return pl.List(inner) if column.is_list else inner

@@ -1,29 +1,36 @@
 """What Mews says to Triton, as plain frozen data: a model, its tensors, how it is batched, placed and warmed up.
 
 `pbtxt.py` turns a ModelSpec into config.pbtxt and back. Types are Triton's request names (`INT64`, `FP32`, `BYTES`).
-With max_batch_size > 0, dims leave the batch out: a scalar column is [1], a padded list [-1], its length [1].
+Dims leave the batch out: a scalar column is [1], a padded list [-1], its length [1], and a list as values and offsets
+two tensors of []. With max_batch_size 0 Triton wants the batch said: `TensorSpec.whole`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 from etl.dtypes import dtype
 from etl.errors import ArtifactError
-from etl.names import LENGTH
+from etl.requests import USUAL, RawColumn, RequestForm, check_forms, holds_null
 
 Kind = Literal["KIND_AUTO", "KIND_GPU", "KIND_CPU", "KIND_MODEL"]
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output: `dims` without the batch, -1 where any size will do."""
+    """One input or output: `dims` without the batch, -1 where any size will do; an optional input may be left out."""
 
     name: str
     dtype: str
     dims: tuple[int, ...] = (1,)
+    optional: bool = False
+
+    @property
+    def whole(self) -> TensorSpec:
+        """The same tensor with its first dimension, of any size."""
+        return replace(self, dims=(-1, *self.dims))
 
     def __str__(self) -> str:
         return f"{self.name} {self.dtype}[{', '.join(map(str, self.dims))}]"
@@ -98,25 +105,13 @@ class ModelSpec:
     steps: tuple[Step, ...] = ()
 
 
-class _RawColumn(Protocol):
-    """What a request needs to know of a raw column; etl.graph.Column is one."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def is_list(self) -> bool: ...
-    @property
-    def length(self) -> int | None: ...
-
-
 @dataclass(frozen=True)
 class RequestColumn:
     """One raw column of a request: `dtype` is a name in etl/dtypes.py (of a list: its values').
 
     `length` is that of a list of fixed length, which travels as one tensor; None for scalars and ragged lists.
-    `nullable` defaults to whether the type has an encoding for null; see etl/dtypes.py.
+    `nullable` defaults to whether the request can say null: the type has a value for it (etl/dtypes.py), or `form`,
+    which is how the column arrives (etl/requests.py), has another way.
     """
 
     name: str
@@ -124,10 +119,11 @@ class RequestColumn:
     is_list: bool = False
     length: int | None = None
     nullable: bool | None = None
+    form: RequestForm = USUAL
 
     def __post_init__(self) -> None:
-        """SchemaError for an unknown type; ArtifactError for a nullable column whose type cannot say null."""
-        can_be_null = dtype(self.dtype).null is not None
+        """SchemaError for an unknown type; ArtifactError for a nullable column whose request cannot say null."""
+        can_be_null = (holds_null(self.dtype) and holds_null(self.arrives)) or self.form.says_null
         if self.nullable is None:
             object.__setattr__(self, "nullable", can_be_null)
         elif self.nullable and not can_be_null:
@@ -135,16 +131,32 @@ class RequestColumn:
                 f"request column {self.name!r} is nullable",
                 expected="a type with an encoding for null",
                 received=self.dtype,
-                hint="Fill nulls before, or use a signed integer, float or string.",
+                hint="Fill nulls before, use a signed integer, float or string, or export with null: mask.",
             )
 
     @property
+    def arrives(self) -> str:
+        """The type of the values in the request, by its name in etl/dtypes.py."""
+        return self.form.arrives_as(self.dtype)
+
+    @property
+    def is_ragged(self) -> bool:
+        """True for a list of any length."""
+        return self.is_list and self.length is None
+
+    @property
     def tensors(self) -> tuple[TensorSpec, ...]:
-        """The inputs that carry this column: one, or for a list the padded values and the length."""
-        triton = dtype(self.dtype).triton
-        if not self.is_list or self.length is not None:
-            return (TensorSpec(self.name, triton, (self.length if self.length is not None else 1,)),)
-        return TensorSpec(self.name, triton, (-1,)), TensorSpec(self.name + LENGTH, "INT32", (1,))
+        """The inputs that carry this column: the values, with a list's lengths or offsets and the mask of its nulls."""
+        triton, form = dtype(self.arrives).triton, self.form
+        width: tuple[int, ...] = (-1,) if self.is_ragged else (1 if self.length is None else self.length,)
+        values = () if form.offsets else width
+        shapes = [(triton, values)]
+        if self.is_ragged:
+            shapes.append(("INT32", () if form.offsets else (1,)))
+        if form.mask:
+            shapes.append(("BOOL", values))
+        names = form.tensor_names(self)
+        return tuple(TensorSpec(name, *shape, form.optional) for name, shape in zip(names, shapes, strict=True))
 
 
 @dataclass(frozen=True)
@@ -154,23 +166,35 @@ class RequestSchema:
     columns: tuple[RequestColumn, ...]
 
     @classmethod
-    def from_columns(cls, columns: Iterable[_RawColumn]) -> RequestSchema:
-        """Return the schema of raw columns such as `FeatureGraph.inputs`."""
-        return cls(tuple(RequestColumn(column.name, column.dtype, column.is_list, column.length) for column in columns))
+    def from_columns(
+        cls, columns: Sequence[RawColumn], forms: Mapping[str, RequestForm] | None = None
+    ) -> RequestSchema:
+        """Return the schema of raw columns such as `FeatureGraph.inputs`; ConfigError for a form that does not fit."""
+        forms = forms or {}
+        check_forms(columns, forms)
+        return cls(
+            tuple(RequestColumn(c.name, c.dtype, c.is_list, c.length, form=forms.get(c.name, USUAL)) for c in columns)
+        )
 
     @classmethod
     def from_json(cls, columns: Iterable[Mapping[str, Any]]) -> RequestSchema:
         """Return the schema that `to_json` wrote."""
-        return cls(tuple(RequestColumn(**column) for column in columns))
+        return cls(tuple(RequestColumn(**{**c, "form": RequestForm(**c.get("form", {}))}) for c in columns))
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Return one {name, dtype, is_list, length, nullable} for each column."""
-        return [asdict(column) for column in self.columns]
+        """Return one {name, dtype, is_list, length, nullable} for each column, with its `form` if it has one."""
+        columns = [{**asdict(column), "form": column.form.to_json()} for column in self.columns]
+        return [{key: value for key, value in column.items() if key != "form" or value} for column in columns]
 
     @property
     def names(self) -> tuple[str, ...]:
         """Column names in order."""
         return tuple(column.name for column in self.columns)
+
+    @property
+    def needs_whole_requests(self) -> tuple[str, ...]:
+        """The columns that keep Triton from making a batch of several requests."""
+        return tuple(column.name for column in self.columns if column.form.needs_whole_requests)
 
     @property
     def tensors(self) -> tuple[TensorSpec, ...]:

@@ -43,6 +43,7 @@ class Answer:
     inputs: tuple[_Tensor, ...]
     outputs: tuple[_Tensor, ...]
     max_batch_size: int
+    parameters: Mapping[str, str]
 
 
 class Transport(Protocol):
@@ -120,8 +121,14 @@ class HttpTransport:
             side: tuple((each["name"], each["datatype"], tuple(map(int, each["shape"]))) for each in said[side])
             for side in ("inputs", "outputs")
         }
-        batch = int(config.get("max_batch_size", 0))
-        return Answer(said["name"], tuple(said["versions"]), said["platform"], **tensors, max_batch_size=batch)
+        return Answer(
+            name=said["name"],
+            versions=tuple(said["versions"]),
+            platform=said["platform"],
+            **tensors,
+            max_batch_size=int(config.get("max_batch_size", 0)),
+            parameters={key: value["string_value"] for key, value in config.get("parameters", {}).items()},
+        )
 
     def models(self) -> dict[str, str]:
         """Return every model in the server's repository, with the reason when it is not ready."""
@@ -203,6 +210,7 @@ class GrpcTransport:
             inputs=tuple((each.name, each.datatype, tuple(each.shape)) for each in said.inputs),
             outputs=tuple((each.name, each.datatype, tuple(each.shape)) for each in said.outputs),
             max_batch_size=config.max_batch_size,
+            parameters={key: value.string_value for key, value in config.parameters.items()},
         )
 
     def models(self) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tritonclient.utils import serialize_byte_tensor
@@ -12,19 +12,19 @@ from ensemble.spec import TensorSpec, Warmup, WarmupTensor
 
 
 def write_warmup(
-    folder: Path, inputs: tuple[TensorSpec, ...], rows: Mapping[str, Array], count: int
+    folder: Path, inputs: tuple[TensorSpec, ...], rows: Sequence[Mapping[str, Array]], *, batched: bool
 ) -> tuple[Warmup, ...]:
-    """Write the first `count` rows as raw data files into `folder`; return what config.pbtxt says of them.
+    """Write `rows`, each a request of one row, as raw data files into `folder`; return what config.pbtxt says of them.
 
-    Triton repeats one row to make a batch, so that every row is a warm-up of its own. Dims are those of the row.
+    Where Triton makes batches it repeats the row of a warm-up, and dims are those of the row; else of the request.
     """
-    available = min((len(values) for values in rows.values()), default=0)
     samples = []
-    for number in range(min(count, available)):
+    for number, request in enumerate(rows):
         folder.mkdir(exist_ok=True)
         tensors = []
         for position, spec in enumerate(inputs):
-            row = rows[spec.name][number]
+            values = request[spec.name]
+            row = values[0] if batched else values
             file = f"row{number}.{position}.raw"
             (folder / file).write_bytes(_raw(row))
             tensors.append(WarmupTensor(spec.name, spec.dtype, tuple(row.shape), file))
@@ -34,4 +34,4 @@ def write_warmup(
 
 def _raw(row: Array) -> bytes:
     """Little-endian values; strings each with their length in four bytes before them."""
-    return bytes(serialize_byte_tensor(row).item()) if row.dtype == object else row.tobytes()
+    return b"".join(serialize_byte_tensor(row).reshape(-1).tolist()) if row.dtype == object else row.tobytes()

@@ -63,9 +63,9 @@ def _announce(session: Session, name: str, version: int, urls: dict[str, str], h
     line(f"  HTTP     http://{urls['http']}/v2/models/{name}")
     line(f"  gRPC     {urls['grpc']}")
     line(f"  metrics  {urls['metrics']}")
-    line(
-        f"  try      curl -s -d @{session.run.repository}/{name}/{version}/request.example.json http://{urls['http']}/v2/models/{name}/infer"
-    )
+    example = session.run.repository / name / str(version) / "request.example.json"
+    if example.is_file():  # Triton takes no FP16 in JSON, so not every request has one
+        line(f"  try      curl -s -d @{example} http://{urls['http']}/v2/models/{name}/infer")
     if host not in ("127.0.0.1", "::1", "localhost"):
         session.terminal.warn(f"{host} is open to the network, and Triton asks nobody who they are")
     line("Ctrl-C stops it.")

@@ -40,7 +40,8 @@ def export(context: Context) -> dict[str, Any]:
     run, config = context.run, context.config
     graph = serving_graph(run)
     with atomic_folder(run.onnx) as folder:
-        onnx.save(features_to_onnx(graph, FeatureGraph.load(run.graph)), folder / "workflow.onnx")
+        features = features_to_onnx(graph, FeatureGraph.load(run.graph), config.export.forms)
+        onnx.save(features, folder / "workflow.onnx")
         model_to_onnx(run.model, folder / "model.onnx")
     rows = held_out(run, graph).head(max(EXAMPLE_ROWS, config.export.warmup_rows)).collect()
     with atomic_folder(run.examples) as folder:
@@ -51,7 +52,7 @@ def export(context: Context) -> dict[str, Any]:
         run.onnx / "model.onnx",
         run.repository,
         config.export,
-        RequestSchema.from_columns(graph.inputs),
+        RequestSchema.from_columns(graph.inputs, config.export.forms),
         metrics,
         rows,
     )
@@ -187,7 +188,7 @@ def _variant(context: Context, repository: Path, fused: bool) -> Path:
     run, graph = context.run, serving_graph(context.run)
     config = context.config.export.model_copy(update={"fused": fused})
     rows = held_out(run, graph).head(max(EXAMPLE_ROWS, config.warmup_rows)).collect()
-    request = RequestSchema.from_columns(graph.inputs)
+    request = RequestSchema.from_columns(graph.inputs, config.forms)
     target = repository / ("fused" if fused else "chained")
     done = run_export(run.onnx / "workflow.onnx", run.onnx / "model.onnx", target, config, request, {}, rows)
     return done.folder

@@ -54,7 +54,7 @@ def test_the_ensemble_is_the_same_chained_and_fused(parts, tmp_path, fused):
     assert spec.inputs == parts.schema.tensors
     assert spec.outputs == (TensorSpec("score", "FP32", (1,)),)
     assert [step.model for step in spec.steps] == (["shop_fused_1"] if fused else ["shop_features_1", "shop_model_1"])
-    assert spec.parameters == {"mews.fingerprint": "f" * 64}
+    assert spec.parameters == {"mews.fingerprint": "f" * 64, "mews.request": json.dumps(parts.schema.to_json())}
     taken = [set(step.output_map.values()) for step in spec.steps]
     assert not taken[0] & {tensor.name for tensor in spec.inputs}, "an inner tensor has the name of a raw column"
 

@@ -107,7 +107,7 @@ def test_an_ensemble_with_instances_is_refused():
     ("text", "field"),
     [
         ('name: "a" sequence_batching { max_sequence_idle_microseconds: 5 }', "sequence_batching"),
-        ('name: "a" input { name: "x" data_type: TYPE_INT8 dims: 1 optional: true }', "input"),
+        ('name: "a" input { name: "x" data_type: TYPE_INT8 dims: 1 is_shape_tensor: true }', "input"),
         ('name: "a" version_policy { latest { num_versions: 2 } }', "version_policy"),
     ],
 )

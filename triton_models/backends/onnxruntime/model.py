@@ -4,7 +4,8 @@ It runs `<version>/model.onnx`. Triton looks for `<backend-directory>/onnxruntim
 is not installed, so the same model repository runs here and on NVIDIA's image. The file stands alone: NumPy, ONNX
 Runtime and what Triton provides.
 
-All requests of one call that have the same shapes run as one batch. A request that fails gets its own error.
+All requests of one call that have the same inputs and shapes run as one batch. A request that fails gets its own error.
+An input that has a value in the graph (an initializer of its name) is optional.
 Of the config it reads: max_batch_size, the kind of the instance, and the parameters of the C++ backend
 `intra_op_thread_count` and `inter_op_thread_count` (1 by default: with several requests in flight, more threads
 cost more than they give).
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +96,13 @@ class TritonPythonModel:
             return config
         graph = ort.InferenceSession(Path(pb_utils.get_model_dir()) / "model.onnx", providers=["CPUExecutionProvider"])
         batched = known.get("max_batch_size", 0) > 0
-        for nodes, listed, add in (
-            (graph.get_inputs(), known.get("input"), config.add_input),
-            (graph.get_outputs(), known.get("output"), config.add_output),
+        for nodes, listed, add, more in (
+            (graph.get_inputs(), known.get("input"), config.add_input, {}),
+            (graph.get_overridable_initializers(), known.get("input"), config.add_input, {"optional": True}),
+            (graph.get_outputs(), known.get("output"), config.add_output, {}),
         ):
             for node in () if listed else nodes:
-                add({"name": node.name, "data_type": TYPES[node.type][0], "dims": dims(node.shape, batched)})
+                add({"name": node.name, "data_type": TYPES[node.type][0], "dims": dims(node.shape, batched), **more})
         return config
 
     def initialize(self, arguments: dict[str, str]) -> None:
@@ -110,7 +113,13 @@ class TritonPythonModel:
         self.batched = config["max_batch_size"] > 0
         self.session = session(model, config, kind, device)
         self.outputs = [node["name"] for node in config["output"]]
-        self.strings = [node.name for node in self.session.get_inputs() if node.type == "tensor(string)"]
+        inputs = [*self.session.get_inputs(), *self.session.get_overridable_initializers()]
+        self.strings = [node.name for node in inputs if node.type == "tensor(string)"]
+        with suppress(Exception):  # one size for every open dimension need not make sense to the graph
+            self.warm_up()
+
+    def warm_up(self) -> None:
+        """Run one row of zeros and empty strings."""
         self.run({
             node.name: np.full([size if isinstance(size, int) else 1 for size in node.shape], "", np.object_)
             if node.type == "tensor(string)"
@@ -170,7 +179,7 @@ class TritonPythonModel:
     def check(self, feed: dict[str, np.ndarray]) -> None:
         """Refuse strings that are not UTF-8."""
         for name in self.strings:
-            for text in feed[name].flat:
+            for text in feed[name].flat if name in feed else ():
                 if type(text) is bytes:
                     raise ValueError(f"input {name!r}: a string is not UTF-8: {text!r}")
 
