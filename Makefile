@@ -30,13 +30,16 @@ peers: setup
 	@export PATH="$(CURDIR)/.uv/bin:$$PATH"; \
 	uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/peers.lock
 
-COMPILE = uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11
+RESOLVE = uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header
+COMPILE = $(RESOLVE) --python-version 3.11
+GPU = --python-version 3.12 --python-platform x86_64-manylinux_2_28
 lock: setup
 	@export PATH="$(CURDIR)/.uv/bin:$$PATH"; \
 	$(COMPILE) --override requirements/overrides.txt requirements/dev.in -o requirements/dev.lock && \
 	$(COMPILE) --override requirements/overrides.txt -c requirements/dev.lock requirements/main.in -o requirements/main.lock && \
 	$(COMPILE) --no-deps requirements/triton.in -o requirements/triton.lock && \
 	$(COMPILE) -c requirements/dev.lock requirements/peers.in -o requirements/peers.lock && \
+	$(RESOLVE) $(GPU) requirements/etl-gpu.in -o requirements/etl-gpu.lock && \
 	$(COMPILE) requirements/uv.in -o requirements/uv.lock
 
 clean:

@@ -5,8 +5,8 @@ Every script does the same work, as NVTabular's Criteo example has it, in the wa
                  count in the data, ties by rising value (NVTabular leaves the order of ties open)
     I1 .. I13    FillMissing(0), Clip(min 0), LogOp, Normalize by mean and sample standard deviation; float32
     row          as it is
-Fit reads all rows and keeps the statistics; transform reads them again and writes Parquet, compressed as the engine
-does by default. A script has `start()`, which imports and sets up what is not counted, and returns the two functions.
+Fit reads all rows and keeps the statistics; transform reads them again and writes Parquet, compressed with Snappy (the
+default of NVTabular, pandas, DuckDB and Spark). A script has `start()`, which imports and sets up what is not counted, and returns the two functions.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.criteo import CATEGORICAL, CONTINUOUS, ROW
 from benchmarks.peers import Engine, Job, main
 from benchmarks.peers.graph import workflow
-from etl.batch import transform
+from etl.batch import Layout, transform
 from etl.fit import fit
 from etl.graph import Column, FeatureGraph
 from etl.reader import read
@@ -28,7 +28,7 @@ def start(scratch: Path) -> Engine:
         return fit(read(workflow(job.freq_threshold), inputs), [Path(file) for file in job.files])
 
     def transformed(job: Job, graph: FeatureGraph) -> None:
-        transform(graph, [Path(file) for file in job.files], job.out)
+        transform(graph, [Path(file) for file in job.files], job.out, layout=Layout(compression="snappy"))
 
     return Engine(fitted, transformed)
 

@@ -65,7 +65,7 @@ def transform(job: Job, statistics: Statistics) -> None:
         columns += [codes(rows, name, vocabulary) for name, vocabulary in vocabularies.items()]
         columns += [rows.select(numbers)]
         features = pl.concat(pl.collect_all(columns), how="horizontal", strict=True)
-        features.write_parquet(job.out / f"part_{start:05d}.parquet")
+        features.write_parquet(job.out / f"part_{start:05d}.parquet", compression="snappy")
 
 
 def codes(rows: pl.LazyFrame, name: str, vocabulary: pl.DataFrame) -> pl.LazyFrame:

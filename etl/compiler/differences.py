@@ -90,7 +90,7 @@ DIFFERENCES = (
         "moments-in-float64",
         "Normalize",
         "float32 columns are summed in float32, and the variance is sum(x**2) - n * mean**2, which cancels.",
-        "float64 throughout, merged by Chan's update.",
+        "Exact sums, rounded once.",
         "Statistics must not depend on the type or on the number of partitions.",
         "not repeated: it depends on the partitions",
     ),

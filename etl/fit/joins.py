@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from etl.compiler.lowering.joins import fold_of
-from etl.compiler.targets.polars import _Memo, spell
+from etl.compiler.targets.polars import Memo, spell
 from etl.dtypes import from_polars, is_float, is_integer
 from etl.errors import ConfigError
 from etl.fit import exact
@@ -23,7 +23,7 @@ _VARIES = {"var", "std"}
 def _keys(rows: pl.LazyFrame, group: Sequence[str]) -> dict[str, pl.Expr]:
     """Return the key columns of a group's table, NaN as null."""
     schema = rows.collect_schema()
-    columns = [pl.col(name).fill_nan(None) if schema[name].is_float() else pl.col(name) for name in group]
+    columns = [pl.col(name).fill_nan(None) + 0.0 if schema[name].is_float() else pl.col(name) for name in group]
     return dict(zip(key_columns(group), columns, strict=True))
 
 
@@ -54,7 +54,7 @@ def _group_statistics(node: OpNode, rows: pl.LazyFrame) -> dict[str, pl.LazyFram
     stats, wanted = set(node.params["stats"]), {"count": _count()}
     schema = rows.collect_schema()
     for place, name in enumerate(node.params["cont_cols"]):
-        x = pl.col(name).fill_nan(None) if schema[name].is_float() else pl.col(name)
+        x = pl.col(name).fill_nan(None) + 0.0 if schema[name].is_float() else pl.col(name)
         wanted |= _known(rows, name, place)
         if stats & _VARIES:
             wanted |= exact.squares(pl.col(name), f"x{place}", from_polars(schema[name])[0])
@@ -136,7 +136,11 @@ def _check_group_columns(graph: FeatureGraph, node: OpNode) -> None:
             raise ConfigError(f"{node.op}: key {lists[0]!r}", expected="a scalar column", received="a list")
 
 
-RULES.register("JoinGroupby")(FitRule(_group_statistics, _add, _finish_groups, _check_group_columns))
+def _keys_of_table(table: pl.DataFrame) -> list[str]:
+    return [name for name in table.columns if name in ("value", "fold") or name.startswith("value_")]
+
+
+RULES.register("JoinGroupby")(FitRule(_group_statistics, _add, _finish_groups, _check_group_columns, _keys_of_table))
 
 
 def _target_sums(node: OpNode, rows: pl.LazyFrame) -> dict[str, pl.LazyFrame]:
@@ -149,7 +153,7 @@ def _target_sums(node: OpNode, rows: pl.LazyFrame) -> dict[str, pl.LazyFrame]:
         name = name_of(node, group)
         found[f"groups.{name}"] = rows.group_by(_named(keys)).agg(**wanted)
         if has_folds(node):
-            keys["fold"] = spell(fold_of(node), _Memo(out_of_fold=True))
+            keys["fold"] = spell(fold_of(node), Memo(out_of_fold=True))
             found[f"folds.{name}"] = rows.group_by(_named(keys)).agg(**wanted)
     return found
 
@@ -172,4 +176,4 @@ def _finish_targets(node: OpNode, tables: Mapping[str, pl.DataFrame]) -> State:
     return state
 
 
-RULES.register("TargetEncoding")(FitRule(_target_sums, _add, _finish_targets, _check_group_columns))
+RULES.register("TargetEncoding")(FitRule(_target_sums, _add, _finish_targets, _check_group_columns, _keys_of_table))

@@ -10,8 +10,7 @@ import polars as pl
 from etl.compiler import arithmetic as a
 from etl.compiler import bridge
 from etl.compiler.expr import Const, Expr
-from etl.compiler.targets.polars import RULES
-from etl.compiler.targets.polars import _literal as literal
+from etl.compiler.targets.polars_rules import RULES, literal
 from etl.dtypes import dtype as dtype_named
 from etl.dtypes import is_float
 

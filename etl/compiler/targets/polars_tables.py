@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from etl.compiler import tables as t
 from etl.compiler.murmur import hash_series
-from etl.compiler.targets.polars import RULES
+from etl.compiler.targets.polars_rules import RULES
 from etl.dtypes import dtype as dtype_named
 from etl.dtypes import is_float
 from etl.errors import CompileError
