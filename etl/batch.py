@@ -7,23 +7,23 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import quote
 
 import polars as pl
 
 from etl import engine as engines
 from etl import inputs, schema
+from etl import layout as layouts
 from etl.atomic import atomic_folder
 from etl.compiler import to_polars
 from etl.compiler.targets.polars import Engine, PolarsPlan
-from etl.dtypes import from_polars, is_float
+from etl.dtypes import from_polars
 from etl.errors import ConfigError, DataError, MewsError, SchemaError
 from etl.graph import Column, FeatureGraph
 from etl.inputs import Address, Input, as_declared, scan
-from etl.names import FINGERPRINT
+from etl.layout import USUAL, Layout
+from etl.memory import parse_bytes
 from etl.parts import cut, in_order, rows_within
 from etl.progress import Progress, silent
 from etl.shuffle import shuffled
@@ -33,39 +33,22 @@ __all__ = ["RAW", "Layout", "Transformed", "scan", "transform"]
 RAW = "raw_"
 """What kept raw columns' names begin with in the output; a feature may have the raw column's own name."""
 
-Compression = Literal["zstd", "snappy", "lz4", "gzip", "brotli", "uncompressed"]
-
 _BATCH = 65_536
 _SAMPLE = 10_000
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How the Parquet files are written.
-
-    `compression_level` is for zstd, gzip and brotli, None for Polars' own. `partition_by` are written columns whose
-    values name folders (`country=NO/part_00000.parquet`); they are then not in the files.
-    """
-
-    row_group_size: int = 65_536
-    compression: Compression = "zstd"
-    compression_level: int | None = None
-    partition_by: tuple[str, ...] = ()
-
-    @property
-    def level(self) -> int | None:
-        """The level that is written with: zstd's fastest unless told otherwise, a tenth larger than Polars' default."""
-        return 1 if self.compression == "zstd" and self.compression_level is None else self.compression_level
-
-
-@dataclass(frozen=True)
 class Transformed:
-    """What transform wrote: rows, Parquet files in row order, the seconds it took; `rows_read` counts those read."""
+    """What transform wrote: rows, Parquet files in row order, the seconds it took; `rows_read` counts those read.
+
+    `drift` says how the files' columns differ where the graph allows it (etl.inputs.drift).
+    """
 
     rows: int
     files: tuple[Path, ...]
     seconds: float
     rows_read: int = 0
+    drift: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,15 +56,28 @@ class _Job:
     """Everything that does not change from part to part."""
 
     graph: FeatureGraph
+    files: tuple[Input, ...]
+    raw: pl.LazyFrame
     plan: PolarsPlan
     kept: tuple[str, ...]
     engine: Engine
     gpu_fallback: bool
+    first_row: int
 
     @property
     def written(self) -> list[pl.Expr]:
         # Merlin's dataloader takes lists of any length; that it is fixed is said in the schema.
         return [*(as_declared(column) for column in self.graph.output_columns), *map(pl.col, self.kept)]
+
+    @cached_property
+    def no_rows(self) -> pl.DataFrame:
+        """The raw columns, empty."""
+        return self.raw.collect_schema().to_frame()
+
+    @cached_property
+    def no_features(self) -> pl.DataFrame:
+        """The written columns, empty."""
+        return self.features((self.first_row, self.no_rows))[1]
 
     def features(self, part: tuple[int, pl.DataFrame]) -> tuple[int, pl.DataFrame]:
         """Return the number of raw rows and their features."""
@@ -101,12 +97,12 @@ def transform(
     keep: Sequence[str] = (),
     progress: Progress = silent,
     *,
-    layout: Layout = Layout(),
+    layout: Layout = USUAL,
     shuffle: int | None = None,
     engine: Engine = "cpu",
     gpu_fallback: bool = False,
     out_of_fold: bool = False,
-    memory_limit: int | None = None,
+    memory_limit: str | int | None = None,
     first_row: int = 0,
     widen: bool = False,
 ) -> Transformed:
@@ -114,53 +110,67 @@ def transform(
 
     `part_<n>.parquet` hold `rows_per_file` rows each (the last may hold fewer; no rows make one empty part), in the
     order of `paths` and their rows, or shuffled by the seed `shuffle`; the raw columns `keep` follow the features as
-    `raw_<name>` and are not in Merlin's schema. `memory_limit` (bytes) makes the parts smaller. `first_row` is the
-    number of the first row in its data set. `out_of_fold` is for the rows a model is trained on. An operator that
-    regroups rows, or looks at others, has all of them at once, in Polars' streaming engine.
+    `raw_<name>` and are not in Merlin's schema. `memory_limit` (bytes, or text as "4GB") makes the parts smaller.
+    `first_row` is the number of the first row in its data set. `out_of_fold` is for the rows a model is trained on.
+    An operator that regroups rows, or looks at others, has all of them at once, in Polars' streaming engine.
     Raises ConfigError for a graph that is not fitted or options that do not fit, SchemaError for missing or mistyped
     columns (all of them; see etl.inputs.check for `widen`), DataError for a file that cannot be read, MewsError when
     `out` cannot be written.
     """
     started = time.perf_counter()
+    job = _job(graph, inputs.find(paths), keep, engine, gpu_fallback, out_of_fold, first_row, widen)
+    layouts.check(layout, graph.output_columns, job.kept)
+    rows_per_file = _rows_of_a_part(job, memory_limit, rows_per_file)
+    told = _Told(progress, sum(file.count() for file in job.files))
+    with _disk(out), atomic_folder(out) as folder, _folder_beside(out) as aside:
+        frames = _features(job, rows_per_file, Path(aside), told)
+        if shuffle is not None:
+            frames = shuffled(frames, shuffle, Path(aside), rows_per_file)
+        rows, names = layouts.write(frames, folder, rows_per_file, job.no_features, graph.fingerprint, layout)
+        schema.write(graph, folder)
+    written = tuple(out / name for name in names)
+    return Transformed(rows, written, time.perf_counter() - started, told.total, tuple(inputs.drift(job.files)))
+
+
+def _job(
+    graph: FeatureGraph,
+    files: tuple[Input, ...],
+    keep: Sequence[str],
+    engine: Engine,
+    gpu_fallback: bool,
+    out_of_fold: bool,
+    first_row: int,
+    widen: bool,
+) -> _Job:
+    """Check the graph, the files' columns and the engine, and plan the work."""
     if not graph.is_fitted:
         received = "one without statistics"
         raise ConfigError("transform", expected="a fitted graph", received=received, hint="Fit it first.")
-    files = inputs.find(paths)
     kept = _kept(graph, files, keep)
     columns = list({column.name: column for column in (*graph.inputs, *kept)}.values())
     inputs.check(files, columns, widen)
     engines.check(graph, engine, gpu_fallback)
-    plan = to_polars(graph, out_of_fold, engine)
-    job = _Job(graph, plan, tuple(RAW + column.name for column in kept), engine, gpu_fallback)
     raw = inputs.joined(files, columns).with_columns(pl.col(column.name).alias(RAW + column.name) for column in kept)
-    _check_layout(job, layout)
-    none = _sample(raw, 0)
-    empty = job.features((first_row, none))[1]
-    if memory_limit is not None:
-        sample = _first(raw, files)
-        rows_per_file = rows_within(memory_limit, (sample, job.features((first_row, sample))[1]), rows_per_file)
-    told = _Told(progress, sum(file.count() for file in files))
-    with (
-        _disk(out),
-        atomic_folder(out) as folder,
-        _folder_beside(out) as aside,
-    ):
-        if plan.is_local:
-            parts = _numbered(cut(_read(raw, files), rows_per_file, none), first_row)
-            frames = told.of(in_order(job.features, parts))
-        else:
-            frames = _whole(job, raw, files, first_row, Path(aside), told)
-        if shuffle is not None:
-            frames = shuffled(frames, shuffle, Path(aside), rows_per_file)
-        parts_of_features = enumerate(cut(frames, rows_per_file, empty))
-        write = partial(_write, folder=folder, fingerprint=graph.fingerprint, layout=layout)
-        rows, names = 0, []
-        for height, made in in_order(write, parts_of_features):
-            rows += height
-            names += made
-        schema.write(graph, folder)
-    seconds = time.perf_counter() - started
-    return Transformed(rows, tuple(out / name for name in names), seconds, told.total)
+    names = tuple(RAW + column.name for column in kept)
+    return _Job(graph, files, raw, to_polars(graph, out_of_fold, engine), names, engine, gpu_fallback, first_row)
+
+
+def _rows_of_a_part(job: _Job, memory_limit: str | int | None, wanted: int) -> int:
+    """Return `wanted`, or fewer rows if a part of the first ones shows that more would not fit."""
+    if memory_limit is None:
+        return wanted
+    limit = parse_bytes(str(memory_limit))
+    with _reading(job.files):
+        sample = job.raw.head(_SAMPLE).collect()
+    return rows_within(limit, (sample, job.features((job.first_row, sample))[1]), wanted)
+
+
+def _features(job: _Job, rows: int, aside: Path, told: _Told) -> Iterator[pl.DataFrame]:
+    """Return the features in row order: part by part, or of all rows at once if the plan must see them."""
+    if not job.plan.is_local:
+        return _whole(job, aside, told)
+    parts = _numbered(cut(_read(job, rows), rows, job.no_rows), job.first_row)
+    return told.of(in_order(job.features, parts))
 
 
 def _folder_beside(out: Path) -> tempfile.TemporaryDirectory[str]:
@@ -187,9 +197,7 @@ class _Told:
         self._progress("transform", self._done, self.total, "rows")
 
 
-def _whole(
-    job: _Job, raw: pl.LazyFrame, files: Sequence[Input], first_row: int, aside: Path, told: _Told
-) -> Iterator[pl.DataFrame]:
+def _whole(job: _Job, aside: Path, told: _Told) -> Iterator[pl.DataFrame]:
     """Yield the features of a plan that must see all rows; what each step makes is put on disk."""
     made = 0
 
@@ -200,8 +208,8 @@ def _whole(
         rows.sink_parquet(path, compression="lz4", statistics=False, engine="streaming", maintain_order=True)
         return pl.scan_parquet(path, glob=False)
 
-    with _reading(files):
-        features = spill(job.plan.apply(raw, job.kept, first_row, spill).select(job.written))
+    with _reading(job.files):
+        features = spill(job.plan.apply(job.raw, job.kept, job.first_row, spill).select(job.written))
     told.add(told.total)
     yield from features.collect_batches(chunk_size=_BATCH, maintain_order=True)
 
@@ -226,31 +234,10 @@ def _kept(graph: FeatureGraph, files: Sequence[Input], keep: Sequence[str]) -> l
     return [known[name] if name in known else Column(name, *from_polars(found[name])) for name in dict.fromkeys(keep)]
 
 
-def _check_layout(job: _Job, layout: Layout) -> None:
-    """ConfigError for columns to partition by that are not written, or have no values to name a folder after."""
-    types = {column.name: (column.dtype, column.is_list) for column in job.graph.output_columns}
-    for name in layout.partition_by:
-        if name not in (*types, *job.kept):
-            expected = f"one of: {', '.join((*types, *job.kept))}"
-            raise ConfigError(f"partition_by {name!r}", expected=expected)
-        dtype, is_list = types.get(name, ("", False))
-        if is_float(dtype) or is_list:
-            raise ConfigError(f"partition_by {name!r}", expected="integers, strings or booleans", received=dtype)
-
-
-def _sample(raw: pl.LazyFrame, rows: int) -> pl.DataFrame:
-    return raw.collect_schema().to_frame() if rows == 0 else raw.head(rows).collect()
-
-
-def _first(raw: pl.LazyFrame, files: Sequence[Input]) -> pl.DataFrame:
-    with _reading(files):
-        return _sample(raw, _SAMPLE)
-
-
-def _read(raw: pl.LazyFrame, files: Sequence[Input]) -> Iterator[pl.DataFrame]:
+def _read(job: _Job, rows: int) -> Iterator[pl.DataFrame]:
     """Yield the raw rows in order, a batch at a time; DataError names the file that turns out to be damaged."""
-    with _reading(files):
-        yield from raw.collect_batches(chunk_size=_BATCH, maintain_order=True)
+    with _reading(job.files):
+        yield from job.raw.collect_batches(chunk_size=min(_BATCH, rows), maintain_order=True)
 
 
 @contextmanager
@@ -261,37 +248,6 @@ def _reading(files: Sequence[Input]) -> Iterator[None]:
         for file in files:
             file.read_through()
         raise DataError(f"the input cannot be read: {error}") from error
-
-
-def _write(part: tuple[int, pl.DataFrame], folder: Path, fingerprint: str, layout: Layout) -> tuple[int, list[str]]:
-    """Write one part, and return its rows and the names of its files."""
-    number, frame = part
-    made = []
-    for place, rows in _folders(frame, layout.partition_by):
-        name = f"{place}part_{number:05d}.parquet"
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        rows.write_parquet(
-            folder / name,
-            row_group_size=layout.row_group_size,
-            compression=layout.compression,
-            compression_level=layout.level,
-            metadata={FINGERPRINT: fingerprint},
-        )
-        made.append(name)
-    return frame.height, made
-
-
-def _folders(frame: pl.DataFrame, by: Sequence[str]) -> Iterable[tuple[str, pl.DataFrame]]:
-    if not by or not frame.height:
-        return [("", frame.drop(by))]
-    split = frame.partition_by(by, as_dict=True, include_key=False, maintain_order=True)
-    return [(_place(by, values), rows) for values, rows in split.items()]
-
-
-def _place(names: Sequence[str], values: Sequence[Any]) -> str:
-    """Return the folder of one combination of values, as Hive spells it."""
-    spelled = ("__HIVE_DEFAULT_PARTITION__" if value is None else quote(str(value), safe=" ") for value in values)
-    return "".join(f"{quote(name, safe=' ')}={value}/" for name, value in zip(names, spelled, strict=True))
 
 
 @contextmanager

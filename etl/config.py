@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from etl.section import Section
 
@@ -97,7 +97,8 @@ class FeaturesConfig(Section):
     max_list_length: int = Field(default=4, ge=1)
     """Lists are cut or padded to this length in chains made from roles."""
     memory_limit: str | None = None
-    """What fit may use of the memory, such as 4GB; half of the machine's if absent. Larger tables go to TMPDIR."""
+    """What fit and transform may use of the memory, such as 4GB. Fit: half of the machine's if absent, larger tables go
+    to TMPDIR. Transform: smaller parts; no limit if absent."""
     scheduler: str = "local"
     """Where fit runs: local, dask, dask-cuda, or the address of a Dask cluster (tcp://host:port)."""
     rows_per_file: int = Field(default=250_000, ge=1)
@@ -106,13 +107,11 @@ class FeaturesConfig(Section):
     """Rows of one row group of those parts."""
     compression: Literal["zstd", "snappy", "lz4", "gzip", "brotli", "uncompressed"] = "zstd"
     """How those parts are compressed."""
-    shuffle: bool = False
-    """Write the training features in an order drawn from `seed`, over all rows."""
+    shuffle: StrictInt | None = None
+    """A seed: write the training features in an order drawn from it, over all rows."""
     engine: Literal["cpu", "gpu"] = "cpu"
     """What computes the features; gpu needs cudf-polars."""
     gpu_fallback: bool = False
     """Let the CPU compute what the engine gpu cannot."""
-    memory_limit_mib: int | None = Field(default=None, ge=1)
-    """Make the parts so small that transform stays within so much memory."""
     widen: bool = False
     """Take columns of a narrower type than the graph declares, when no value changes (int32 for int64)."""

@@ -1,8 +1,7 @@
 """Where rows come from: Parquet, CSV, Arrow IPC and Delta Lake; files, folders, globs and lists; here or in a store.
 
 An address is a path, or a URL that begins with s3://, gs://, az:// or http(s)://. Credentials are taken from the
-environment by Polars' object store, and from nowhere else. Folders and globs in a store are listed by fsspec, if its
-driver for that store (s3fs, gcsfs, adlfs) is installed.
+environment by Polars' object store, and from nowhere else. Folders and globs in a store are listed by etl/stores.py.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import polars as pl
 
+from etl import stores
 from etl.dtypes import dtype, from_polars, spelled
 from etl.errors import ConfigError, DataError, SchemaError
 from etl.graph import Column
@@ -132,16 +132,12 @@ def _expand(address: str) -> list[Input]:
     if (path / "_delta_log").is_dir():
         return [Input(address, _DELTA)]
     if path.is_dir():
-        files = sorted(each for each in path.rglob("*") if each.suffix in FORMATS and not _is_hidden(each, path))
+        files = sorted(each for each in path.rglob("*") if _is_data(PurePosixPath(each.relative_to(path))))
         return [_file(str(each)) for each in files]
     if not path.exists() and any(letter in address for letter in "*?["):
         root = Path(path.anchor or ".")
         return [_file(str(each)) for each in sorted(root.glob(str(path.relative_to(path.anchor)))) if each.is_file()]
     return [_file(address)]
-
-
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
 
 
 def _file(address: str) -> Input:
@@ -150,20 +146,26 @@ def _file(address: str) -> Input:
 
 def _expand_remote(address: str) -> list[Input]:
     scheme, _, rest = address.partition("://")
-    is_glob = any(letter in rest for letter in "*[") or (scheme not in ("http", "https") and "?" in rest)
-    if not is_glob and not address.endswith("/"):
+    is_web = scheme in ("http", "https")
+    is_glob = any(letter in rest for letter in "*[") or (not is_web and "?" in rest)
+    # A store has no folders to ask for: a name without an end is taken for one.
+    is_folder = address.endswith("/") or not (is_web or PurePosixPath(rest).suffix)
+    if not is_glob and not is_folder:
         return [_file(address)]
-    if scheme in ("http", "https"):
+    if is_web:
         raise ConfigError(address, expected="the address of one file: HTTP has no folders", received="a folder or glob")
-    try:
-        import fsspec  # type: ignore[import-untyped]
+    names = stores.listed(address, is_glob)
+    if is_glob or names == [address]:  # the latter: an object whose name has no end
+        return [_file(name) for name in names]
+    if any("/_delta_log/" in name for name in names):
+        return [Input(address, _DELTA)]
+    folder = address.rstrip("/") + "/"
+    return [_file(name) for name in names if _is_data(PurePosixPath(name.removeprefix(folder)))]
 
-        store, path = fsspec.core.url_to_fs(address)
-    except (ImportError, ValueError) as error:
-        hint = "Name the files one by one, or install fsspec's driver for that store."
-        raise ConfigError(f"{address} cannot be listed", received=str(error), hint=hint) from error
-    names = store.glob(path) if is_glob else store.find(path)
-    return [_file(store.unstrip_protocol(name)) for name in sorted(names) if PurePosixPath(name).suffix in FORMATS]
+
+def _is_data(path: PurePosixPath) -> bool:
+    """Say if a file, by its path in the folder, is one of the formats and not hidden."""
+    return path.suffix.lower() in FORMATS and not any(part.startswith((".", "_")) for part in path.parts)
 
 
 def _require_deltalake(address: str) -> None:
@@ -190,18 +192,25 @@ def check(files: Sequence[Input], columns: Collection[Column], widen: bool = Fal
 
 
 def drift(files: Sequence[Input]) -> list[str]:
-    """Return how the columns of each file differ from the first one's: missing, extra, of another type."""
-    first, *rest = [(file.name, file.schema()) for file in files]
-    told = []
-    for name, schema in rest:
-        told += [f"{name}: {column!r} is missing ({first[0]} has it)" for column in first[1] if column not in schema]
-        told += [f"{name}: {column!r} is extra ({first[0]} lacks it)" for column in schema if column not in first[1]]
-        told += [
-            f"{name}: {column!r} is {found}, in {first[0]} it is {first[1][column]}"
-            for column, found in schema.items()
-            if column in first[1] and found != first[1][column]
-        ]
-    return told
+    """Return how the columns of each file differ from the first one's: missing, extra, of another type.
+
+    A CSV file's columns have no types.
+    """
+    if len(files) < 2:
+        return []
+    first = files[0].schema()
+    return [f"{file.name}: {said}" for file in files[1:] for said in _differences(files[0], first, file)]
+
+
+def _differences(first: Input, expected: Mapping[str, pl.DataType], file: Input) -> Iterator[str]:
+    found = file.schema()
+    yield from (f"{name!r} is missing ({first.name} has it)" for name in expected if name not in found)
+    yield from (f"{name!r} is extra ({first.name} lacks it)" for name in found if name not in expected)
+    if "CSV" in (first.format, file.format):
+        return
+    for name, kind in found.items():
+        if name in expected and kind != expected[name]:
+            yield f"{name!r} is {kind}, in {first.name} it is {expected[name]}"
 
 
 def scan(columns: Iterable[Column], where: Address | Sequence[Address], widen: bool = False) -> pl.LazyFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +10,7 @@ from typing import TypeVar
 import polars as pl
 
 from etl.errors import ConfigError
+from etl.memory import resident
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -63,7 +63,7 @@ def rows_within(limit: int, sample: Iterable[pl.DataFrame], wanted: int) -> int:
     """
     frames = list(sample)
     per_row = sum(frame.estimated_size() for frame in frames) / max(frames[0].height, 1)
-    taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    taken = resident()
     rows = int((limit - taken) / max(per_row * _COPIES, 1))
     if rows < min(_FEWEST, wanted):
         least = taken + int(_FEWEST * per_row * _COPIES)

@@ -51,11 +51,18 @@ def embedding_dimension(cardinality: int) -> int:
 
 def properties(graph: FeatureGraph, ref: Ref) -> dict[str, Any]:
     """Return what NVTabular's schema says of one column: every operator above it adds or replaces."""
-    node = next((node for node in graph.nodes if node.id == ref.node), None)
-    if node is None:
-        return {}
-    found = properties(graph, node.sources(ref.column)[0])
-    cardinality = graph.columns[ref].cardinality
+    nodes, above = {node.id: node for node in graph.nodes}, []
+    while ref.node in nodes:
+        above.append(ref)
+        ref = nodes[ref.node].sources(ref.column)[0]
+    found: dict[str, Any] = {}
+    for each in reversed(above):
+        found = _with_properties(nodes[each.node], each, found, graph.columns[each].cardinality)
+    return found
+
+
+def _with_properties(node: OpNode, ref: Ref, found: Mapping[str, Any], cardinality: int | None) -> dict[str, Any]:
+    """Return the properties of a column: those of the column it is made from, and what `node` says."""
     if node.op == "Categorify":
         return {**found, **_categorify(node, ref.column), **_codes(vocabulary_of(node, ref.column), cardinality)}
     if node.op == "Bucketize":
@@ -68,7 +75,7 @@ def properties(graph: FeatureGraph, ref: Ref) -> dict[str, Any]:
         return {**found, **_seen_lengths(node, ref.column)}
     if node.op == "DataStats":
         return {**found, "stats": _statistics(node, ref.column)}
-    return found
+    return dict(found)
 
 
 def _categorify(node: OpNode, column: str) -> dict[str, Any]:
@@ -123,6 +130,7 @@ def _feature(graph: FeatureGraph, ref: Ref) -> dict[str, Any]:
     lengths = known.get("value_count") or (
         {"min": column.length or 0, "max": column.length} if column.is_list else None
     )
+    lengths = lengths and {key: lengths.get(key) for key in ("min", "max")}
     if lengths:
         # proto3 leaves a zero out; Merlin reads what is left out as 0 and as no upper bound.
         feature["valueCount"] = {key: str(value) for key, value in lengths.items() if value}

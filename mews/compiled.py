@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,17 @@ from etl.errors import ConfigError
 
 if TYPE_CHECKING:
     from etl.graph import Column, FeatureGraph
+    from etl.requests import RequestForm
 
 DESCRIPTION = "features.json"
 FORMAT = "mews-compiled-features"
 TARGETS = ("onnx", "polars")
 
-_SCRIPT = '''"""Features of Parquet files, as `graph/` computes them: python features.py IN.parquet [IN.parquet ...] OUT
+_SCRIPT = '''"""Features of Parquet files, as `graph/` computes them: python features.py [--training] IN.parquet ... OUT
 
 Needs Mews (its `etl` package) and Polars; no NVTabular. OUT is a folder of Parquet parts in row order, with Merlin's
-schema beside them; it appears whole or not at all.
+schema beside them; it appears whole or not at all. --training is for the rows that the workflow was fitted on, whole
+and in the same order: TargetEncoding(kfold > 1) then encodes a row without its own fold.
 """
 
 import sys
@@ -31,6 +34,8 @@ from etl.graph import FeatureGraph
 
 
 def main(arguments: list[str]) -> int:
+    training = arguments[:1] == ["--training"]
+    arguments = arguments[training:]
     if len(arguments) < 2:
         print(__doc__, file=sys.stderr)
         return 2
@@ -38,7 +43,8 @@ def main(arguments: list[str]) -> int:
     try:
         if out.exists():
             raise MewsError(f"{out} exists", hint="Choose another folder.")
-        done = transform(FeatureGraph.load(Path(__file__).resolve().parent / "graph"), paths, out)
+        graph = FeatureGraph.load(Path(__file__).resolve().parent / "graph")
+        done = transform(graph, paths, out, out_of_fold=training)
     except MewsError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -51,9 +57,16 @@ if __name__ == "__main__":
 '''
 
 
-def write(graph: FeatureGraph, target: str, out: Path, replace: bool) -> list[str]:
+def write(
+    graph: FeatureGraph,
+    target: str,
+    out: Path,
+    replace: bool,
+    requests: Mapping[str, RequestForm] | None = None,
+) -> list[str]:
     """Write `graph` compiled for `target` to the folder `out`, whole or not at all; return the names of what is in it.
 
+    `requests` says of raw columns how they arrive in a request; batch reads files, and takes none.
     Raises CompileError with every problem, ConfigError for a graph without statistics, an unknown target, or an `out`
     that exists: with `replace`, only what this function wrote is replaced.
     """
@@ -62,8 +75,10 @@ def write(graph: FeatureGraph, target: str, out: Path, replace: bool) -> list[st
     if not graph.is_fitted:
         hint = "Fit the workflow before it is saved, or in the function that returns it."
         raise ConfigError("compile", expected="a fitted workflow", received="one without statistics", hint=hint)
+    if requests and target != "onnx":
+        raise ConfigError("requests", expected="--to onnx", received=f"--to {target}, which reads files")
     _check_free(out, replace)
-    parts = _onnx(graph) if target == "onnx" else _polars(graph)
+    parts = _onnx(graph, requests or {}) if target == "onnx" else _polars(graph)
     with atomic_folder(out) as folder:
         graph.save(folder / "graph")
         for name, content in parts.items():
@@ -112,13 +127,14 @@ def _polars(graph: FeatureGraph) -> dict[str, bytes]:
     return {DESCRIPTION: description, "features.py": _SCRIPT.encode()}
 
 
-def _onnx(graph: FeatureGraph) -> dict[str, bytes]:
+def _onnx(graph: FeatureGraph, requests: Mapping[str, RequestForm]) -> dict[str, bytes]:
     from etl.compiler import feature_tensors, to_onnx
+    from etl.requests import USUAL
 
-    model = to_onnx(graph)
+    model = to_onnx(graph, requests=requests)
     by_feature = feature_tensors(model)
     shapes = {value.name: _shape(value) for value in (*model.graph.input, *model.graph.output)}
-    inputs = [_input(column, shapes) for column in graph.inputs if column.name in shapes]
+    inputs = [_input(column, requests.get(column.name, USUAL), shapes) for column in graph.inputs]
     outputs = [
         {**_column(column), "tensor": by_feature[column.name], "shape": shapes[by_feature[column.name]]}
         for column in graph.output_columns
@@ -126,20 +142,28 @@ def _onnx(graph: FeatureGraph) -> dict[str, bytes]:
     return {DESCRIPTION: _described(graph, "onnx", inputs, outputs), "workflow.onnx": model.SerializeToString()}
 
 
-def _input(column: Column, shapes: dict[str, list[str | int]]) -> dict[str, Any]:
-    from etl.names import LENGTH
+def _input(column: Column, form: RequestForm, shapes: Mapping[str, list[str | int]]) -> dict[str, Any]:
+    """Return one raw column: its own type, then its tensors, each with type and shape, and what says null in them."""
+    from etl.names import LENGTH, NULL, OFFSETS
 
-    found = {**_column(column), "tensor": column.name, "shape": shapes[column.name], "null": _null(column)}
-    if (length := column.name + LENGTH) in shapes:
-        found["lengths"] = {"tensor": length, "type": "int32", "shape": shapes[length]}
+    tensor, *others = form.tensor_names(column)
+    arrives = form.arrives_as(column.dtype)
+    found = {**_column(column), "tensor": tensor, "tensor_type": arrives, "shape": shapes[tensor]}
+    found |= {"null": _null(arrives) if form.null is None else form.null, "optional": form.optional}
+    if form.datetime != "us":
+        found["datetime"] = form.datetime
+    keys = {column.name + LENGTH: "lengths", column.name + OFFSETS: "offsets", column.name + NULL: "mask"}
+    for name in others:
+        kind = "bool" if keys[name] == "mask" else "int32"
+        found[keys[name]] = {"tensor": name, "type": kind, "shape": shapes[name]}
     return found
 
 
-def _null(column: Column) -> Any:
-    """What says null in a request, as JSON can hold it; None where nothing does."""
+def _null(arrives: str) -> Any:
+    """Return what says null in a tensor of that type, as JSON can hold it; None where nothing does."""
     from etl.dtypes import dtype, is_float
 
-    return "NaN" if is_float(column.dtype) else dtype(column.dtype).null
+    return "NaN" if is_float(arrives) else dtype(arrives).null
 
 
 def _column(column: Column) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def picture(graph: FeatureGraph, found: Explanation) -> str:
     """Return the SVG; an operator that cannot be served has a dashed outline, and its tip says why."""
     from etl.graph import describe
 
-    refused = {one.id: one.refusals for one in found.operators if one.refusals}
+    refused = {one.id: one.obstacles for one in found.operators if one.obstacles}
     laid = flow(describe(graph), {column.name: asdict(column) for column in graph.output_columns})
     laid = Flow(tuple(_marked(step, refused) for step in laid.steps), laid.chains)
     layers = 1 + max((step.layer for step in laid.steps), default=0)

@@ -56,6 +56,11 @@ def _workflow(config: PipelineConfig) -> Iterable[Path]:
     return [Path(config.features.workflow.rpartition(":")[0])] if config.features.workflow else []
 
 
+# What changes neither the statistics nor, but for the order and the parts of the files, the features.
+_WRITING = {"rows_per_file", "row_group_size", "compression", "shuffle", "engine", "gpu_fallback", "memory_limit"}
+_NOT_FITTING = {*_WRITING, "scheduler"}
+
+
 _STAGES = (
     Stage(
         "data", (), "mews.stages.data:prepare",
@@ -71,11 +76,12 @@ _STAGES = (
     ),
     Stage(
         "fit", ("split",), "mews.stages.features:fit",
-        lambda c: (c.features,), lambda r: (r.graph,), ("etl",), _workflow,
+        lambda c: (c.features.model_dump(mode="json", exclude=_NOT_FITTING),),
+        lambda r: (r.graph,), ("etl",), _workflow,
     ),
     Stage(
         "transform", ("fit", "split"), "mews.stages.features:transform",
-        lambda c: (c.features.rows_per_file,),
+        lambda c: (c.features.model_dump(mode="json", include={*_WRITING, "widen"}),),
         lambda r: (*(r.features(part) for part in PARTS), r.features_summary), ("etl",),
     ),
     Stage(

@@ -6,7 +6,8 @@ Every script does the same work, as NVTabular's Criteo example has it, in the wa
     I1 .. I13    FillMissing(0), Clip(min 0), LogOp, Normalize by mean and sample standard deviation; float32
     row          as it is
 Fit reads all rows and keeps the statistics; transform reads them again and writes Parquet, compressed with Snappy (the
-default of NVTabular, pandas, DuckDB and Spark). A script has `start()`, which imports and sets up what is not counted, and returns the two functions.
+default of NVTabular, pandas, DuckDB and Spark). A script has `start()`, which imports and sets up what is not counted,
+and returns the two functions.
 """
 
 from __future__ import annotations

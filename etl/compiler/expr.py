@@ -60,6 +60,26 @@ class Expr(ABC):
         """The Exprs that this one is made from."""
         return tuple(value for value in vars(self).values() if isinstance(value, Expr))
 
+    @cached_property
+    def extent(self) -> tuple[int, int]:
+        """How many primitives it is when it is written out, without sharing, and how deep they are nested."""
+        below = [part.extent for part in self.parts]
+        return 1 + sum(size for size, _ in below), 1 + max((depth for _, depth in below), default=0)
+
+
+MOST_PRIMITIVES = 50_000
+"""Of one column, written out: Polars is given a tree, which doubles with every use of the same value twice."""
+DEEPEST = 300
+
+
+def bounded(x: Expr) -> Expr:
+    """Return `x`; Refusal for one that no target can be given."""
+    size, depth = x.extent
+    if size > MOST_PRIMITIVES or depth > DEEPEST:
+        reason = f"its column is {size} primitives, {depth} deep; {MOST_PRIMITIVES} and {DEEPEST} are the most."
+        raise Refusal(reason, "Write what is computed in between as a file of its own.")
+    return x
+
 
 class Elementwise(Expr):
     """An Expr whose every value (every element of a list) depends on the same place of its parts only."""

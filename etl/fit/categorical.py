@@ -9,6 +9,7 @@ import polars as pl
 from etl.dtypes import is_integer
 from etl.errors import ConfigError
 from etl.fit.rule import RULES, FitRule, State
+from etl.fit.zeros import one_zero
 from etl.graph import FeatureGraph, OpNode
 from etl.operators.categorical import (
     buckets_of,
@@ -67,14 +68,14 @@ def _count_column(rows: pl.LazyFrame, schema: Mapping[str, pl.DataType], column:
     dtype = schema[column]
     values = pl.col(column).explode(empty_as_null=False) if isinstance(dtype, pl.List) else pl.col(column)
     inner = dtype.inner if isinstance(dtype, pl.List) else dtype
-    values = values.drop_nans() + 0.0 if inner.is_float() else values  # -0.0 is 0.0, whichever came first
+    values = one_zero(values.drop_nans()) if inner.is_float() else values
     return rows.select(value=values).drop_nulls().group_by("value").agg(count=pl.len().cast(pl.Int64))
 
 
 def _count_tuples(rows: pl.LazyFrame, schema: Mapping[str, pl.DataType], parts: Sequence[str]) -> pl.LazyFrame:
     """Count the tuples of `parts`; one of nothing but nulls is null, and not counted."""
     keys = {
-        name: pl.col(part).fill_nan(None) + 0.0 if schema[part].is_float() else pl.col(part)
+        name: one_zero(pl.col(part).fill_nan(None)) if schema[part].is_float() else pl.col(part)
         for name, part in zip(key_columns(parts), parts, strict=True)
     }
     known = rows.select(**keys).filter(pl.any_horizontal(pl.col(name).is_not_null() for name in keys))

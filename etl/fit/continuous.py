@@ -10,6 +10,7 @@ import polars as pl
 
 from etl.fit.exact import Total, spell, unspell
 from etl.fit.rule import RULES, FitRule, State
+from etl.fit.zeros import one_zero
 from etl.graph import OpNode
 
 
@@ -18,7 +19,7 @@ def _numbers(rows: pl.LazyFrame, column: str) -> pl.Expr:
     values = pl.col(column)
     if isinstance(rows.collect_schema()[column], pl.List):
         values = values.explode(empty_as_null=False)
-    return values.cast(pl.Float64).drop_nulls().drop_nans() + 0.0  # -0.0 is 0.0, whichever came first
+    return one_zero(values.cast(pl.Float64).drop_nulls().drop_nans())
 
 
 _MOMENTS = {"count": pl.Int64, "sum": pl.String, "squares": pl.String, "positive": pl.Int64, "negative": pl.Int64}

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from etl.fit.partial import Tables, Work, slices
+from etl import inputs
+from etl.fit.partial import Sized, Tables, Work, slices
 from etl.fit.rule import RULES, State
 from etl.fit.scheduler import Scheduler, scheduler
 from etl.fit.settled import settled
-from etl.fit.spill import Merged, default_limit, parse_bytes
+from etl.fit.spill import Merged
 from etl.fit.statistics import Statistics
-from etl.graph import FeatureGraph, OpNode
+from etl.graph import INPUT, Column, FeatureGraph, OpNode, Ref
+from etl.inputs import Address
+from etl.memory import default_limit, parse_bytes
 from etl.operators import facts
 from etl.progress import Progress, silent
 
@@ -24,46 +26,47 @@ ROWS_PER_SLICE = 1_000_000
 
 def fit(
     graph: FeatureGraph,
-    paths: Sequence[Path],
+    paths: Address | Sequence[Address],
     progress: Progress = silent,
     rows_per_slice: int = ROWS_PER_SLICE,
     *,
     memory_limit: str | int | None = None,
     on: str = "local",
     workers: int = 0,
+    widen: bool = False,
 ) -> FeatureGraph:
-    """Return `graph` with the statistics of the Parquet files `paths`, whatever state it had before.
+    """Return `graph` with the statistics of the files `paths` (see etl/inputs.py), whatever state it had before.
 
     The same rows in other files, slices or on other workers give the same statistics, bit for bit; in another order
     too, but for operators that ask for the order. `memory_limit` (bytes, or text as "4GB"; half of the machine's
     memory if None) is a target: tables that outgrow their part of it go to temporary files, but one slice and the
     finished statistics must fit. `on` and `workers` say where slices are aggregated (etl/fit/scheduler.py).
-    Raises SchemaError for columns that are missing or mistyped (every file's), DataError for unreadable files,
-    CompileError for operators that cannot be lowered, ConfigError for options.
+    Raises SchemaError for columns that are missing or mistyped (every file's, at once; see etl.inputs.check for
+    `widen`), DataError for unreadable files, CompileError for operators that cannot be lowered, ConfigError for
+    options.
     """
-    with scheduler(on, workers) as where:
-        return _fit(graph, paths, progress, rows_per_slice, as_bytes(memory_limit), where, keep=False)[0]
+    return _fit(graph, paths, progress, rows_per_slice, as_bytes(memory_limit), on, workers, widen, keep=False)[0]
 
 
 def fit_statistics(
     graph: FeatureGraph,
-    paths: Sequence[Path],
+    paths: Address | Sequence[Address],
     progress: Progress = silent,
     rows_per_slice: int = ROWS_PER_SLICE,
     *,
     memory_limit: str | int | None = None,
     on: str = "local",
     workers: int = 0,
+    widen: bool = False,
 ) -> tuple[FeatureGraph, Statistics]:
     """Fit as `fit` does, and also return the merged tables that new rows can be added to (etl/fit/update.py)."""
-    with scheduler(on, workers) as where:
-        return _fit(graph, paths, progress, rows_per_slice, as_bytes(memory_limit), where, keep=True)
+    return _fit(graph, paths, progress, rows_per_slice, as_bytes(memory_limit), on, workers, widen, keep=True)
 
 
 def aggregate(
     graph: FeatureGraph,
     nodes: Sequence[OpNode],
-    paths: Sequence[Path],
+    files: Sequence[Sized],
     progress: Progress,
     rows_per_slice: int,
     limit: int,
@@ -73,7 +76,7 @@ def aggregate(
     """Return the merged tables of operators that do not read each other, and how many rows there were."""
     work = Work(graph, tuple(node.id for node in nodes))
     ops = {node.id: node.op for node in nodes}
-    parts = slices(work, paths, rows_per_slice, first_row)
+    parts = slices(files, rows_per_slice, first_row, work.plan.is_local)
     total, done = sum(part.length for part in parts), 0
     with Merged(
         merge=lambda key: RULES[ops[key[0]]].merge,
@@ -85,6 +88,30 @@ def aggregate(
             done += part.length
             progress("fit", done, total, "rows")
         return merged.take(), total
+
+
+def sized(graph: FeatureGraph, paths: Address | Sequence[Address], widen: bool) -> list[Sized]:
+    """Return the files of `paths` and their rows, after checking every file's columns; see `fit` for the errors."""
+    files = inputs.find(paths)
+    inputs.check(files, read_by_fit(graph), widen)
+    return [Sized(file, file.count()) for file in files]
+
+
+def read_by_fit(graph: FeatureGraph) -> tuple[Column, ...]:
+    """Return the raw columns that fitted operators are made from, those of other columns left out."""
+    nodes = {node.id: node for node in graph.nodes}
+    open_refs = [ref for node in graph.nodes if facts(node.op).fitted for ref in node.inputs]
+    found: set[Ref] = set()
+    while open_refs:
+        ref = open_refs.pop()
+        if ref in found or ref.node == INPUT:
+            found.add(ref)
+            continue
+        found.add(ref)
+        open_refs += nodes[ref.node].sources(ref.column)
+        if (changed := graph.rows[ref.node]) != INPUT:  # which rows there are is decided by other columns too
+            open_refs += nodes[changed].inputs
+    return tuple(column for column in graph.inputs if Ref(INPUT, column.name) in found)
 
 
 def finish(nodes: Sequence[OpNode], tables: Tables) -> dict[str, State]:
@@ -116,22 +143,26 @@ def unfitted(graph: FeatureGraph) -> FeatureGraph:
 
 def _fit(
     graph: FeatureGraph,
-    paths: Sequence[Path],
+    paths: Address | Sequence[Address],
     progress: Progress,
     rows_per_slice: int,
     limit: int,
-    where: Scheduler,
+    on: str,
+    workers: int,
+    widen: bool,
     keep: bool,
 ) -> tuple[FeatureGraph, Statistics]:
     for node in graph.nodes:
         if facts(node.op).fitted:
             RULES[node.op].check(graph, node)
-    levels, rows, kept = passes(graph), 0, {}
-    for level, nodes in enumerate(levels):
-        tables, rows = aggregate(graph, nodes, paths, _of(progress, level, len(levels)), rows_per_slice, limit, where)
-        if keep:
-            kept.update(tables)
-        graph = graph.with_state(finish(nodes, tables))
+    files, levels, rows, kept = sized(graph, paths, widen), passes(graph), 0, {}
+    with scheduler(on, workers) as where:
+        for level, nodes in enumerate(levels):
+            told = _of(progress, level, len(levels))
+            tables, rows = aggregate(graph, nodes, files, told, rows_per_slice, limit, where)
+            if keep:
+                kept.update(tables)
+            graph = graph.with_state(finish(nodes, tables))
     graph = settled(graph)
     return graph, Statistics(unfitted(graph).fingerprint, rows, 1, kept, {})
 

@@ -13,6 +13,7 @@ from etl.dtypes import from_polars, is_float, is_integer
 from etl.errors import ConfigError
 from etl.fit import exact
 from etl.fit.rule import RULES, FitRule, State
+from etl.fit.zeros import one_zero
 from etl.graph import FeatureGraph, OpNode
 from etl.operators.categorical import is_strict, key_columns, name_of
 from etl.operators.joins import has_folds, keys_of
@@ -23,7 +24,7 @@ _VARIES = {"var", "std"}
 def _keys(rows: pl.LazyFrame, group: Sequence[str]) -> dict[str, pl.Expr]:
     """Return the key columns of a group's table, NaN as null."""
     schema = rows.collect_schema()
-    columns = [pl.col(name).fill_nan(None) + 0.0 if schema[name].is_float() else pl.col(name) for name in group]
+    columns = [one_zero(pl.col(name).fill_nan(None)) if schema[name].is_float() else pl.col(name) for name in group]
     return dict(zip(key_columns(group), columns, strict=True))
 
 
@@ -54,7 +55,7 @@ def _group_statistics(node: OpNode, rows: pl.LazyFrame) -> dict[str, pl.LazyFram
     stats, wanted = set(node.params["stats"]), {"count": _count()}
     schema = rows.collect_schema()
     for place, name in enumerate(node.params["cont_cols"]):
-        x = pl.col(name).fill_nan(None) + 0.0 if schema[name].is_float() else pl.col(name)
+        x = one_zero(pl.col(name).fill_nan(None)) if schema[name].is_float() else pl.col(name)
         wanted |= _known(rows, name, place)
         if stats & _VARIES:
             wanted |= exact.squares(pl.col(name), f"x{place}", from_polars(schema[name])[0])

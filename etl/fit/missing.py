@@ -15,6 +15,7 @@ import polars as pl
 from etl.dtypes import is_float, is_integer
 from etl.errors import ConfigError
 from etl.fit.rule import RULES, FitRule, State
+from etl.fit.zeros import one_zero
 from etl.graph import FeatureGraph, OpNode
 
 MOST_VALUES = 200_000
@@ -34,7 +35,7 @@ def _counts(node: OpNode, rows: pl.LazyFrame) -> dict[str, pl.LazyFrame]:
     found = {}
     for ref in node.inputs:
         value = pl.col(ref.column).cast(pl.Float64)
-        counted = rows.select(value=value.drop_nulls().drop_nans() + 0.0).group_by("value").agg(count=pl.len())
+        counted = rows.select(value=one_zero(value.drop_nulls().drop_nans())).group_by("value").agg(count=pl.len())
         found[ref.column] = counted.select(
             "value", pl.lit(None, pl.Int64).alias("range"), pl.col("count").cast(pl.Int64)
         )
@@ -71,7 +72,7 @@ def _middle_of(number: int) -> float:
 
 def _medians(node: OpNode, tables: Mapping[str, pl.DataFrame]) -> State:
     names = [ref.column for ref in node.inputs]
-    found = [_median(tables[name]) for name in names]
+    found = [_median(_add([tables[name]])) for name in names]  # parts of a table that was split may be finer
     return {
         "medians": pl.DataFrame({"column": names, "median": found}, schema={"column": pl.String, "median": pl.Float64})
     }
@@ -89,4 +90,4 @@ def _median(counts: pl.DataFrame) -> float:
     return float(low if low == high else low / 2 + high / 2)
 
 
-RULES.register("FillMedian")(FitRule(_counts, _add, _medians, _check))
+RULES.register("FillMedian")(FitRule(_counts, _add, _medians, _check, split_by=lambda _: ["value", "range"]))

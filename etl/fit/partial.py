@@ -2,44 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import polars as pl
 
-from etl.compiler.targets.polars import PolarsPlan, check, plan
-from etl.errors import DataError, SchemaError
+from etl.compiler.targets.polars import PolarsPlan, plan
+from etl.errors import DataError
 from etl.fit.rule import RULES
-from etl.graph import FeatureGraph, OpNode
+from etl.graph import Column, FeatureGraph, OpNode
+from etl.inputs import Input
 from etl.names import ROW
 from etl.operators import facts
-from etl.parquet import count_rows, read_schema
+
+_MOST = 256
+"""Files that one slice may be put together from: each of them is open at once."""
 
 Tables = dict[tuple[str, str], pl.DataFrame]
 """Partial aggregates by (node, key)."""
 
 
 @dataclass(frozen=True)
-class Slice:
-    """Rows of Parquet files: `length` of them from `offset`; `first_row` is the first one's number in all data.
+class Sized:
+    """A file and the number of its rows, counted once for all passes."""
 
-    More than one file is read at once only for a graph that must see all of its rows.
-    """
+    file: Input
+    rows: int
 
-    paths: tuple[Path, ...]
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of one file: `length` of them from `offset`."""
+
+    file: Input
     offset: int
     length: int
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Rows that are aggregated at once: pieces of files, in order; `first_row` numbers the first one in all data."""
+
+    pieces: tuple[Piece, ...]
     first_row: int
 
-    def scan(self) -> pl.LazyFrame:
-        """Return the rows; nothing is read yet."""
-        frames = [pl.scan_parquet(path, glob=False) for path in self.paths]
-        return pl.concat(frames, how="vertical_relaxed").slice(self.offset, self.length)
+    @property
+    def length(self) -> int:
+        """The number of rows."""
+        return sum(piece.length for piece in self.pieces)
 
-    def __str__(self) -> str:
-        return ", ".join(str(path) for path in self.paths)
+    def scan(self, columns: Sequence[Column]) -> pl.LazyFrame:
+        """Return the raw `columns` as the types they declare; no rows are read yet."""
+        frames = [piece.file.scan(columns).slice(piece.offset, piece.length) for piece in self.pieces]
+        return pl.concat(frames) if len(frames) > 1 else frames[0]
+
+    def blame(self, error: Exception) -> DataError:
+        """Return a DataError that names the damaged file, or else all files and what was said of them."""
+        for piece in self.pieces:
+            try:
+                piece.file.read_through()
+            except DataError as found:
+                return found
+        return DataError(f"{', '.join(piece.file.address for piece in self.pieces)} cannot be read: {error}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,50 +90,45 @@ class Work:
 
     def __call__(self, part: Slice) -> Tables:
         """Return the partial aggregates of one slice; DataError names the file that cannot be read."""
-        rows = self.plan.apply(part.scan(), first_row=part.first_row)
-        wanted: dict[tuple[str, str], pl.LazyFrame] = {}
+        try:
+            rows = self.plan.apply(part.scan(self.plan.inputs), first_row=part.first_row)
+            wanted = self._aggregates(rows)
+            return dict(zip(wanted, pl.collect_all(wanted.values()), strict=True))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise part.blame(error) from error
+
+    def _aggregates(self, rows: pl.LazyFrame) -> dict[tuple[str, str], pl.LazyFrame]:
+        found: dict[tuple[str, str], pl.LazyFrame] = {}
         for node in self._operators:
             number = [ROW] if facts(node.op).numbered else []
             seen = rows.select(*(pl.col(_seen_as(r.node, r.column)).alias(r.column) for r in node.inputs), *number)
-            wanted |= {(node.id, key): table for key, table in RULES[node.op].partial(node, seen).items()}
-        try:
-            return dict(zip(wanted, pl.collect_all(wanted.values()), strict=True))
-        except (pl.exceptions.ComputeError, OSError) as error:
-            raise DataError(f"{part} cannot be read: {error}") from error
+            found |= {(node.id, key): table for key, table in RULES[node.op].partial(node, seen).items()}
+        return found
 
 
 def _seen_as(node: str, column: str) -> str:
     return f"{node}\0{column}"
 
 
-def slices(work: Work, paths: Sequence[Path], rows: int, first_row: int = 0) -> list[Slice]:
-    """Return all rows of `paths`, in order, as slices of at most `rows` rows, after checking every file's columns.
+def slices(files: Sequence[Sized], rows: int, first_row: int = 0, is_local: bool = True) -> list[Slice]:
+    """Return all rows of `files`, in order, as slices of at most `rows` rows.
 
-    Slices do not cross files. A plan that must see all rows at once gets one slice, and no rows make an empty one.
+    A large file is cut; small files that follow each other are put together. Without `is_local` (a plan that must see
+    all rows at once) everything is one slice. No rows make an empty slice.
     """
-    if not paths:
-        raise DataError("fit", expected="at least one Parquet file", received="none")
-    _check_columns(work, paths)
-    heights = [count_rows(path) for path in paths]
-    if not work.plan.is_local:
-        return [Slice(tuple(paths), 0, sum(heights), first_row)]
-    found = []
-    for path, height in zip(paths, heights, strict=True):
-        for offset in range(0, height, rows):
-            length = min(rows, height - offset)
-            found.append(Slice((path,), offset, length, first_row))
-            first_row += length
-    return found or [Slice((paths[0],), 0, 0, first_row)]
+    found: list[Slice] = []
+    held: list[Piece] = []
+    room = rows if is_local else sum(file.rows for file in files)
+    for piece in _pieces(files, rows if is_local else None):
+        if held and (sum(each.length for each in held) + piece.length > room or (len(held) == _MOST and is_local)):
+            found.append(Slice(tuple(held), first_row))
+            first_row, held = first_row + found[-1].length, []
+        held.append(piece)
+    return [*found, Slice(tuple(held) or (Piece(files[0].file, 0, 0),), first_row)]
 
 
-def _check_columns(work: Work, paths: Sequence[Path]) -> None:
-    """Raise SchemaError that lists every file with missing or mistyped columns, before anything is aggregated."""
-    problems, hint = [], ""
-    for path in paths:
-        try:
-            check(read_schema(path), work.plan.inputs)
-        except SchemaError as error:
-            problems.append(f"{path}: {error.subject}")
-            hint = hint or error.hint
-    if problems:
-        raise SchemaError("; ".join(problems), hint=hint)
+def _pieces(files: Sequence[Sized], rows: int | None) -> Iterator[Piece]:
+    for file in files:
+        step = rows or max(file.rows, 1)
+        for offset in range(0, file.rows, step):
+            yield Piece(file.file, offset, min(step, file.rows - offset))

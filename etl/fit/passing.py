@@ -10,6 +10,7 @@ import polars as pl
 from etl.errors import ConfigError
 from etl.fit import exact
 from etl.fit.rule import RULES, FitRule, State
+from etl.fit.zeros import one_zero
 from etl.graph import FeatureGraph, OpNode
 
 
@@ -32,7 +33,7 @@ def _statistics(node: OpNode, rows: pl.LazyFrame) -> dict[str, pl.LazyFrame]:
         if dtype == pl.String:
             number, kind = x.str.len_chars().cast(pl.Int64), "int64"
         elif dtype.is_float():
-            number, kind = x.fill_nan(None).cast(pl.Float64), "float64"
+            number, kind = one_zero(x.fill_nan(None).cast(pl.Float64)), "float64"
         else:
             number, kind = x.cast(pl.Int64), "int64"
         aggregates = {"rows": pl.len().cast(pl.Int64), "min": number.min(), "max": number.max()}

@@ -28,6 +28,8 @@ from etl.graph import FeatureGraph
 KINDS = "local, dask, dask-cuda, or the address of a cluster (tcp://host:port)"
 _AHEAD = 2
 """Slices that each worker may be ahead of the merge: memory against waiting."""
+_ANSWER = "10s"
+"""How long a cluster may take to answer."""
 
 
 class Scheduler(Protocol):
@@ -145,7 +147,7 @@ def _client(kind: str, workers: int) -> Iterator[Any]:
     distributed = _package("distributed", kind)
     if kind not in ("dask", "dask-cuda"):
         try:
-            client = distributed.Client(kind, timeout="10s", set_as_default=False)
+            client = distributed.Client(kind, timeout=_ANSWER, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise ConfigError(f"scheduler {kind}", expected="a cluster that answers", received=str(error)) from error
         with client:

@@ -5,7 +5,6 @@ Rows with equal keys meet in the same bucket, so that buckets are merged one aft
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from types import TracebackType
 
 import polars as pl
 
-from etl.errors import ConfigError, MewsError
+from etl.errors import MewsError
 from etl.fit.partial import Tables
 
 Key = tuple[str, str]
@@ -23,36 +22,8 @@ Merge = Callable[[Sequence[pl.DataFrame]], pl.DataFrame]
 _MERGE_AT = 8
 """Tables of one key that are kept before they are merged: memory against time."""
 _BUCKETS = 64
-_SHARE = 0.5
-"""The part of the machine's memory that fit may use unless told otherwise."""
 _TABLES = 0.1
 """The part of the limit that waiting tables may take; the rest is for slices, for merging and for the result."""
-
-_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "B": 1}
-
-
-def parse_bytes(text: str) -> int:
-    """Return the bytes that `text` ("4GB", "512 MiB", "1000000") says; ConfigError for anything else."""
-    upper = text.strip().upper()
-    unit = next((unit for unit in sorted(_UNITS, key=len, reverse=True) if upper.endswith(unit)), "")
-    try:
-        found = int(float(upper.removesuffix(unit)) * _UNITS.get(unit, 1))
-    except (ValueError, OverflowError):
-        found = 0
-    if found <= 0:
-        raise ConfigError("memory limit", expected="bytes, such as 4GB or 512MiB", received=repr(text))
-    return found
-
-
-def default_limit() -> int:
-    """Return half of the memory of this machine, or of the container's share of it."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            found.append(int(Path(path).read_text()))
-        except (OSError, ValueError):
-            continue  # no such kind of container, or "max": no limit
-    return int(min(found) * _SHARE)
 
 
 class Merged:

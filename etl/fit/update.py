@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import polars as pl
 
 from etl.errors import ArtifactError, ConfigError
 from etl.fit.changes import Changes, VocabularyChange, moments_of
-from etl.fit.engine import ROWS_PER_SLICE, aggregate, as_bytes, finish, passes, unfitted
+from etl.fit.engine import ROWS_PER_SLICE, aggregate, as_bytes, finish, passes, sized, unfitted
 from etl.fit.rule import RULES, State
 from etl.fit.scheduler import scheduler
 from etl.fit.statistics import Statistics
 from etl.graph import FeatureGraph, OpNode
+from etl.inputs import Address
 from etl.operators import facts
 from etl.operators.categorical import (
     buckets_of,
@@ -60,7 +60,7 @@ class Updated:
 def update(
     graph: FeatureGraph,
     statistics: Statistics,
-    new_paths: Sequence[Path],
+    new_paths: Address | Sequence[Address],
     rule: Ageing | None = None,
     progress: Progress = silent,
     rows_per_slice: int = ROWS_PER_SLICE,
@@ -68,8 +68,9 @@ def update(
     memory_limit: str | int | None = None,
     on: str = "local",
     workers: int = 0,
+    widen: bool = False,
 ) -> Updated:
-    """Return the fitted `graph` with the rows of the Parquet files `new_paths` added to its `statistics`.
+    """Return the fitted `graph` with the rows of the files `new_paths` (see etl/inputs.py) added to its `statistics`.
 
     Moments, ranges, counts and groups are those of a fit on all rows, bit for bit; a vocabulary has the same values
     and counts in its own order. Raises ConfigError for a graph that cannot be updated (an operator was fitted on what
@@ -78,10 +79,9 @@ def update(
     rule = rule or Ageing()
     _refuse(graph, statistics)
     nodes, limit = passes(graph)[0], as_bytes(memory_limit)
+    files = sized(graph, new_paths, widen)
     with scheduler(on, workers) as where:
-        added, rows = aggregate(
-            graph, nodes, new_paths, progress, rows_per_slice, limit, where, first_row=statistics.rows
-        )
+        added, rows = aggregate(graph, nodes, files, progress, rows_per_slice, limit, where, first_row=statistics.rows)
     step = statistics.updates + 1
     tables = {key: _merged(nodes, key, [statistics.tables[key], table]) for key, table in added.items()}
     seen = _seen(nodes, statistics, added, step)

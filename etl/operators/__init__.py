@@ -8,10 +8,12 @@ etl/reader/rules.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
+
+from etl.operators.kinds import Kind, Table
 
 if TYPE_CHECKING:
     from etl.graph import OpNode, Ref
@@ -46,8 +48,14 @@ def rows_of_columns(node: OpNode, state: State, kept: Collection[str]) -> State:
     }
 
 
-def anything(params: Mapping[str, Any]) -> None:
-    """Take any params: its rules look at what they need."""
+def no_tables(node: OpNode) -> Mapping[str, Table]:
+    """Return nothing: the operator has no state."""
+    return {}
+
+
+def tables(**found: Table) -> Callable[[OpNode], Mapping[str, Table]]:
+    """Return the tables of a state whose keys are always the same."""
+    return lambda node: found
 
 
 def has_state(node: OpNode) -> bool:
@@ -64,7 +72,8 @@ class Operator:
     cardinality. `strict`: it can repeat a fault of NVTabular (see etl/compiler/differences.py). `sources` gives the
     inputs that an output is made from; `cardinality` the number of codes of an output (the largest + 1), once known;
     `without` the state that the outputs `kept` need; `complete` says whether the state has all that fit
-    finds. `check` raises ConfigError for params that were tampered with.
+    finds. `params` says what its params are, `tables` which tables its state has, by key: a graph with others is
+    refused (see etl/graph_check.py). `single` says that it has one output.
     """
 
     name: str
@@ -78,7 +87,9 @@ class Operator:
     cardinality: Callable[[OpNode, str], int | None] = unknown
     without: Callable[[OpNode, State, Collection[str]], State] = rows_of_columns
     complete: Callable[[OpNode], bool] = has_state
-    check: Callable[[Mapping[str, Any]], None] = anything
+    params: Mapping[str, Kind] = field(default_factory=dict)
+    tables: Callable[[OpNode], Mapping[str, Table]] = no_tables
+    single: bool = False
 
 
 OPERATORS: dict[str, Operator] = {}

@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from etl.operators import Operator, State, add, every_input, position
+from etl.operators.kinds import (
+    COUNTS,
+    FLAG,
+    FLAGS,
+    GROUPS,
+    KEYS,
+    LIMIT,
+    NAME,
+    NAMES,
+    NUMERIC,
+    Table,
+    one_of,
+    optional,
+    required,
+)
 
 if TYPE_CHECKING:
     from etl.graph import OpNode, Ref
@@ -97,7 +113,8 @@ def first_code(node: OpNode, column: str) -> int:
         for before in vocabularies(node):
             if before == key:
                 break
-            first += (node.state or {})[before].height
+            table = (node.state or {}).get(before)
+            first += 0 if table is None else table.height
         return first
     moved = is_strict(node) and key in given_vocabularies(node) and first > FIRST + 1
     return first + 3 * moved
@@ -126,6 +143,23 @@ def _has_vocabularies(node: OpNode) -> bool:
     return node.state is not None and set(vocabularies(node)) <= set(node.state)
 
 
+_ACTIVE = replace(FLAGS, required=False)
+
+
+def _vocabulary_tables(node: OpNode) -> dict[str, Table]:
+    """Return the vocabularies; those that the user gave may be there alone."""
+    found = {}
+    for key, members in vocabularies(node).items():
+        keys = key_columns(parts_of(node, members[0]))
+        found[key] = Table(
+            {**dict.fromkeys(keys, KEYS), "count": COUNTS, "active": _ACTIVE}, unique=tuple(keys), required=False
+        )
+    return found
+
+
+_BUCKETS = {"num_buckets": required(LIMIT)}
+
+
 def _hash_buckets(node: OpNode, column: str) -> int | None:
     return option_of(node, "num_buckets", column) or None
 
@@ -140,12 +174,31 @@ add(
         cardinality=_codes,
         without=_used_vocabularies,
         complete=_has_vocabularies,
+        params={
+            "freq_threshold": LIMIT,
+            "max_size": LIMIT,
+            "num_buckets": LIMIT,
+            "encode_type": one_of("joint", "combo"),
+            "dtype": optional(NUMERIC),
+            "groups": GROUPS,
+            "name_sep": NAME,
+            "vocabs": NAMES,
+            "single_table": FLAG,
+        },
+        tables=_vocabulary_tables,
     ),
-    Operator("HashBucket", "The hash of a value, modulo a number of buckets.", cardinality=_hash_buckets),
+    Operator(
+        "HashBucket",
+        "The hash of a value, modulo a number of buckets.",
+        cardinality=_hash_buckets,
+        params=_BUCKETS,
+    ),
     Operator(
         "HashedCross",
         "One hash of several columns, modulo a number of buckets.",
         sources=every_input,
         cardinality=_hash_buckets,
+        params=_BUCKETS,
+        single=True,
     ),
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from etl.operators import Operator, add
+from etl.operators import Operator, add, tables
+from etl.operators.kinds import FLAG, NUMBERS, SCALAR, by_column, by_name, either
 
 if TYPE_CHECKING:
     from etl.graph import OpNode, Ref
@@ -16,6 +17,18 @@ def filled_from(node: OpNode, output: str) -> tuple[Ref, ...]:
 
 
 add(
-    Operator("FillMedian", "Nulls and NaN become the median.", fitted=True, sources=filled_from),
-    Operator("FillMissing", "Nulls and NaN become a constant.", sources=filled_from),
+    Operator(
+        "FillMedian",
+        "Nulls and NaN become the median.",
+        fitted=True,
+        sources=filled_from,
+        params={"add_binary_cols": FLAG},
+        tables=tables(medians=by_column(median=NUMBERS)),
+    ),
+    Operator(
+        "FillMissing",
+        "Nulls and NaN become a constant.",
+        sources=filled_from,
+        params={"fill_val": either(SCALAR, by_name(SCALAR)), "add_binary_cols": FLAG},
+    ),
 )

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from etl.operators import Operator, add
-from etl.operators.traced import check_params, columns_of
+from etl.operators.kinds import FLAG, NAME, NAME_OR_NAMES, by_name, either, list_of, one_of, required, whole
+from etl.operators.traced import TREE, columns_of
 
 if TYPE_CHECKING:
     from etl.graph import OpNode, Ref
@@ -61,8 +62,15 @@ def _lagged_from(node: OpNode, output: str) -> tuple[Ref, ...]:
     return tuple(ref for ref in node.inputs if ref.column in read)
 
 
+_SHIFT = whole(-(2**31), 2**31)
+
 add(
-    Operator("DifferenceLag", "The difference to the row so many rows before.", sources=_lagged_from),
+    Operator(
+        "DifferenceLag",
+        "The difference to the row so many rows before.",
+        sources=_lagged_from,
+        params={"partition_cols": NAME_OR_NAMES, "shift": either(_SHIFT, list_of(_SHIFT, 1_000))},
+    ),
     Operator("Dropna", "Rows without a null only.", rows="drops", passes_through=True),
     Operator(
         "Filter",
@@ -70,9 +78,19 @@ add(
         rows="drops",
         passes_through=True,
         sources=_filtered_from,
-        check=check_params,
+        params={"keep": required(TREE)},
     ),
     Operator(
-        "Groupby", "One row per group: lists, counts and other aggregates.", rows="regroups", sources=_grouped_from
+        "Groupby",
+        "One row per group: lists, counts and other aggregates.",
+        rows="regroups",
+        sources=_grouped_from,
+        params={
+            "groupby_cols": NAME_OR_NAMES,
+            "sort_cols": NAME_OR_NAMES,
+            "aggs": by_name(list_of(one_of(*AGGREGATIONS), len(AGGREGATIONS))),
+            "name_sep": NAME,
+            "ascending": either(FLAG, list_of(FLAG)),
+        },
     ),
 )

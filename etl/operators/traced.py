@@ -12,11 +12,12 @@ A tree is a list: its first value says what it is, the rest are its parts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from etl.errors import ConfigError
 from etl.operators import Operator, add
+from etl.operators.kinds import NAME, NAMES, PROPERTIES, Kind, by_name
 
 if TYPE_CHECKING:
     from etl.graph import OpNode, Ref
@@ -114,15 +115,7 @@ def columns_of(tree: Tree) -> Iterator[str]:
             yield from columns_of(part)
 
 
-def check_params(params: Mapping[str, Any]) -> None:
-    """Raise ConfigError unless every tree in `params` is one."""
-    trees = params.get("columns", {})
-    if not isinstance(trees, Mapping):
-        raise _wrong("trees by column", trees)
-    for tree in trees.values():
-        checked(tree)
-    if "keep" in params:
-        checked(params["keep"])
+TREE = Kind("a traced function", lambda value: bool(checked(value)))
 
 
 def _read_by(node: OpNode, output: str) -> tuple[Ref, ...]:
@@ -134,4 +127,11 @@ def _read_by(node: OpNode, output: str) -> tuple[Ref, ...]:
     return tuple(ref for ref in node.inputs if ref.column in read)
 
 
-add(Operator("LambdaOp", "A function over columns.", sources=_read_by, check=check_params))
+add(
+    Operator(
+        "LambdaOp",
+        "A function over columns.",
+        sources=_read_by,
+        params={"columns": by_name(TREE), "python": NAME, "tags": NAMES, "properties": PROPERTIES},
+    )
+)

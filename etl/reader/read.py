@@ -15,6 +15,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
+from etl import graph_check
 from etl.errors import CompileError, ConfigError, Problem, SchemaError
 from etl.graph import INPUT, Column, FeatureGraph, OpNode, Ref
 from etl.operators import facts
@@ -70,7 +71,9 @@ def read(
     }
     kept = tuple(column for name, column in known.items() if name in used)
     outputs = tuple(Ref(ref.node, name if ref.node == INPUT else ref.column) for name, ref in made.items())
-    return FeatureGraph(kept, tuple(reading.nodes), outputs)
+    graph = FeatureGraph(kept, tuple(reading.nodes), outputs)
+    graph_check.check(graph)
+    return graph
 
 
 def _own_inputs(workflow: Any) -> list[Column]:

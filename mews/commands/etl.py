@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,15 +18,36 @@ _SCHEDULER = Annotated[
 ]
 
 
+_Data = Annotated[
+    list[str] | None,
+    typer.Option("--data", help="Your own rows: a file, folder, glob or URL (docs/etl.md); repeat."),
+]
+
+
 @etl_app.command("fit")
 @command
-def etl_fit(session: Session, memory_limit: _MEMORY = None, scheduler: _SCHEDULER = None) -> Any:
-    """Fit the feature graph on the training rows."""
-    session.overrides += [
-        f"features.{key}={json.dumps(value)}"
-        for key, value in (("memory_limit", memory_limit), ("scheduler", scheduler))
-        if value is not None
-    ]
+def etl_fit(
+    session: Session,
+    workflow: Annotated[
+        str | None,
+        typer.Argument(help="With --data: a saved workflow (a folder of Mews or NVTabular), or file.py:function."),
+    ] = None,
+    data: _Data = None,
+    out: Annotated[Path | None, typer.Option("--out", help="With --data: the folder for graph/, statistics/.")] = None,
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Read NVTabular's workflow.pkl, whose origin you know.")
+    ] = False,
+    memory_limit: _MEMORY = None,
+    scheduler: _SCHEDULER = None,
+) -> Any:
+    """Fit the feature graph on the training rows; or a workflow of your own on your own files."""
+    from mews import own_files
+
+    own_files.set_features(session, memory_limit=memory_limit, scheduler=scheduler)
+    own_files.all_or_none("etl fit", **{"WORKFLOW": workflow, "--data": data, "--out": out})
+    if workflow and data and out:
+        session.from_run = False
+        return own_files.fit(session, workflow, data, out, trust_pickle)
     return session.bring("fit")["fit"].result
 
 
@@ -35,7 +55,7 @@ def etl_fit(session: Session, memory_limit: _MEMORY = None, scheduler: _SCHEDULE
 @command
 def etl_update(
     session: Session,
-    data: Annotated[list[Path], typer.Option("--data", help="New rows: a Parquet file, or a folder of them; repeat.")],
+    data: Annotated[list[str], typer.Option("--data", help="New rows: a file, folder, glob or URL; repeat.")],
     graph: Annotated[
         Path | None, typer.Option("--graph", help="The fitted graph's folder; the run's if absent.")
     ] = None,
@@ -50,6 +70,7 @@ def etl_update(
     Writes graph/, statistics/ and changes/ to the output folder. Statistics are read from the folder `statistics`
     beside the graph.
     """
+    from etl import inputs
     from etl.atomic import atomic_folder
     from etl.fit.statistics import Statistics
     from etl.fit.update import Ageing, update
@@ -57,12 +78,13 @@ def etl_update(
 
     folder = graph or session.run.graph
     target = out or session.run.folder / "update"
-    files = [file for path in data for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])]
+    for difference in inputs.drift(inputs.find(data)):
+        session.terminal.warn(difference)
     with session.terminal.stage("update") as progress:
         done = update(
             FeatureGraph.load(folder),
             Statistics.load(folder.parent / "statistics"),
-            files,
+            data,
             Ageing(min_count, unseen),
             progress,
             memory_limit=memory_limit,
@@ -84,6 +106,34 @@ def etl_update(
 
 @etl_app.command("transform")
 @command
-def etl_transform(session: Session) -> Any:
-    """Write the features of train, valid and test as Parquet with a Merlin schema."""
+def etl_transform(
+    session: Session,
+    graph: Annotated[Path | None, typer.Option("--graph", help="With --data: what etl fit wrote, or a graph.")] = None,
+    data: _Data = None,
+    out: Annotated[Path | None, typer.Option("--out", help="With --data: the folder for the features.")] = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="cpu or gpu.")] = None,
+    memory_limit: Annotated[
+        str | None, typer.Option("--memory-limit", help="Parts so small that this is enough, e.g. 2GB.")
+    ] = None,
+    row_group_size: Annotated[int | None, typer.Option("--row-group-size", help="Rows of one row group.")] = None,
+    rows_per_file: Annotated[int | None, typer.Option("--rows-per-file", help="Rows of one Parquet part.")] = None,
+    shuffle: Annotated[
+        int | None, typer.Option("--shuffle", metavar="SEED", help="Shuffle the (training) rows by this seed.")
+    ] = None,
+) -> Any:
+    """Write the features of train, valid and test, or of your own files, as Parquet with a Merlin schema."""
+    from mews import own_files
+
+    own_files.set_features(
+        session,
+        engine=engine,
+        memory_limit=memory_limit,
+        row_group_size=row_group_size,
+        rows_per_file=rows_per_file,
+        shuffle=shuffle,
+    )
+    own_files.all_or_none("etl transform", **{"--graph": graph, "--data": data, "--out": out})
+    if graph and data and out:
+        session.from_run = False
+        return own_files.transform(session, graph, data, out)
     return session.bring("transform")["transform"].result

@@ -32,15 +32,21 @@ def compile_(
     trust_pickle: _Trust = False,
     data: _Data = None,
     strict: Annotated[bool, typer.Option("--strict", help="Repeat NVTabular's faults where that is possible.")] = False,
+    requests: Annotated[
+        Path | None,
+        typer.Option("--requests", help="How raw columns arrive (YAML; docs/requests.md); else export.requests."),
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a folder that this command wrote.")] = False,
 ) -> Any:
     """Compile a fitted workflow to ONNX or Polars, with a description of its columns."""
     from mews import compiled
+    from mews.request_forms import forms_of
 
-    graph = _load(session, workflow, trust_pickle, data)
+    forms = forms_of(session, requests)
+    graph = _load(session, workflow, trust_pickle, data, strict)
     graph = compiled.strict(graph) if strict else graph
     existed = out.exists()
-    names = compiled.write(graph, to, out, replace)
+    names = compiled.write(graph, to, out, replace, forms)
     session.terminal.line(f"{'replaced' if existed else 'wrote'} {out}: {', '.join(names)}")
     return {"out": str(out), "target": to, "files": names, "fingerprint": graph.fingerprint}
 
@@ -55,16 +61,15 @@ def explain(
     data: _Data = None,
 ) -> Any:
     """Show a workflow's operators, what each becomes and holds, and what cannot be served."""
-    from mews.explain import as_json, rows_of
+    from mews.explain import as_json, lines_of, rows_of
     from mews.explain import explain as explained
 
     graph = _load(session, workflow, trust_pickle, data)
     found = explained(graph)
-    session.terminal.line(columns(rows_of(found), "operator", "reads", "makes", "primitives", "state", "served"))
-    for problem in found.onnx:
-        session.terminal.line(f"not served: {problem}")
-    for problem in found.polars:
-        session.terminal.line(f"not in batch: {problem}")
+    headers = ("operator", "reads", "makes", "primitives", "state", "rows", "served")
+    session.terminal.line(columns(rows_of(found), *headers))
+    for line in lines_of(graph, found):
+        session.terminal.line(line)
     if svg is not None:
         from etl.atomic import write_text
         from mews.picture import picture
@@ -101,11 +106,11 @@ def _mark(supported: bool) -> str:
     return "yes" if supported else "no"
 
 
-def _load(session: Session, workflow: str, trust_pickle: bool, data: Path | None) -> FeatureGraph:
+def _load(session: Session, workflow: str, trust_pickle: bool, data: Path | None, strict: bool = False) -> FeatureGraph:
     from etl.dtypes import from_polars
     from etl.graph import Column
     from etl.parquet import read_schema
     from etl.reader.saved import load_workflow
 
     found = None if data is None else [Column(name, *from_polars(kind)) for name, kind in read_schema(data).items()]
-    return load_workflow(workflow, trust_pickle, found, session.terminal.warn)
+    return load_workflow(workflow, trust_pickle, found, session.terminal.warn, strict)

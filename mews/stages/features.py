@@ -13,9 +13,11 @@ from etl.errors import ConfigError
 from etl.graph import Column, FeatureGraph
 from etl.names import SCORE
 from etl.sources.dataset import DataColumn, Dataset
+from mews.console import Terminal
 from mews.pipeline import Context
 from mews.run import PARTS, Run
 
+_TOLD = 10
 TARGETS = {"target", "binary_classification", "regression"}
 
 
@@ -39,6 +41,7 @@ def fit(context: Context) -> dict[str, Any]:
         context.progress,
         memory_limit=features.memory_limit,
         on=features.scheduler,
+        widen=features.widen,
     )
     seconds = time.monotonic() - started
     graph.save(context.run.graph)
@@ -101,14 +104,15 @@ def transform(context: Context) -> dict[str, Any]:
             rows_per_file=config.rows_per_file,
             progress=context.progress,
             layout=batch.Layout(config.row_group_size, config.compression),
-            shuffle=context.config.seed if config.shuffle and part == "train" else None,
+            shuffle=config.shuffle if part == "train" else None,
             engine=config.engine,
             gpu_fallback=config.gpu_fallback,
             out_of_fold=part == "train",
-            memory_limit=None if config.memory_limit_mib is None else config.memory_limit_mib << 20,
+            memory_limit=config.memory_limit,
             widen=config.widen,
         )
         rows[part] = done.rows
+        warn_of(done.drift, context.terminal)
     seconds = time.monotonic() - started
     total = sum(rows.values())
     summary = {
@@ -131,6 +135,14 @@ def transform(context: Context) -> dict[str, Any]:
     ]
     write_text(run.features_summary, json.dumps(summary | {"columns": described}, indent=1))
     return summary | {"says": f"{total:,} rows, {total / max(seconds, 1e-9) / 1e6:.2f} M rows/s"}
+
+
+def warn_of(drift: Sequence[str], terminal: Terminal) -> None:
+    """Tell how the columns of one data set's files differ: the first ten lines, and how many there are."""
+    for said in drift[:_TOLD]:
+        terminal.warn(f"the files' columns differ: {said}")
+    if len(drift) > _TOLD:
+        terminal.warn(f"the files' columns differ: {len(drift) - _TOLD} more")
 
 
 def part_files(run: Run, part: str) -> Sequence[Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -15,7 +17,7 @@ import pytest
 from etl.compiler import to_polars
 from etl.graph import FeatureGraph
 from etl.reader import door, read
-from mews.support import OPERATORS
+from mews.support import OPERATORS, PLUMBING
 from tests.e2e.conftest import ROOT, last_json, leftovers, mews
 from tests.saved.workflow import fitted, rows
 
@@ -75,6 +77,58 @@ def test_an_onnx_model_answers_as_described(frame: pl.DataFrame, expected: pl.Da
         wanted = np.array(expected[feature["name"]].to_list()).reshape(answer.shape)
         np.testing.assert_allclose(answer, wanted, rtol=1e-6, atol=1e-6, err_msg=feature["name"])
     assert FeatureGraph.load(out / "graph").fingerprint == description["fingerprint"]
+
+
+def test_a_request_may_look_otherwise(frame: pl.DataFrame, expected: pl.DataFrame, tmp_path: Path) -> None:
+    """As docs/requests.md says, from a file of forms and from pipeline.yaml alike."""
+    import json
+
+    import onnxruntime
+
+    forms = "age: {null: -1, dtype: int32}\ncountry: {null: mask}\ntags: {list: offsets}\n"
+    (tmp_path / "forms.yaml").write_text(forms)
+    done = mews("compile", SAVED, "--to", "onnx", "--out", tmp_path / "a", "--requests", tmp_path / "forms.yaml")
+    assert done.returncode == 0, done.stderr
+    indented = "".join(f"    {line}\n" for line in forms.splitlines())
+    (tmp_path / "pipeline.yaml").write_text(f"export:\n  max_batch_size: 0\n  requests:\n{indented}")
+    done = mews("compile", SAVED, "--to", "onnx", "--out", tmp_path / "b", "-c", tmp_path / "pipeline.yaml")
+    assert done.returncode == 0, done.stderr
+    models = [(tmp_path / name / "workflow.onnx").read_bytes() for name in ("a", "b")]
+    assert models[0] == models[1]
+    description = json.loads((tmp_path / "a" / "features.json").read_text(encoding="utf-8"))
+    by_name = {column["name"]: column for column in description["inputs"]}
+    assert (by_name["age"]["tensor_type"], by_name["age"]["null"]) == ("int32", -1)
+    assert by_name["country"]["mask"]["tensor"] == "country__null"
+    assert by_name["tags"]["offsets"]["type"] == "int32"
+    request = request_of({"inputs": [c for c in description["inputs"] if c["name"] != "tags"]}, frame)
+    request["age"] = request["age"].astype(np.int32)
+    request["country__null"] = frame["country"].is_null().to_numpy().reshape(-1, 1)
+    request["tags__values"] = np.array([tag for tags in frame["tags"] for tag in tags], dtype=object)
+    request["tags__offsets"] = np.cumsum([0, *frame["tags"].list.len()]).astype(np.int32)
+    session = onnxruntime.InferenceSession(models[0])
+    names = [feature["tensor"] for feature in description["features"]]
+    for feature, answer in zip(description["features"], session.run(names, request), strict=True):
+        wanted = np.array(expected[feature["name"]].to_list()).reshape(answer.shape)
+        np.testing.assert_allclose(answer, wanted, rtol=1e-6, atol=1e-6, err_msg=feature["name"])
+
+
+def test_request_forms_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    forms = tmp_path / "forms.yaml"
+    for text, said in (
+        ("age: {nul: -1}\nprice: {list: pairs}\n", "2 problem(s)"),
+        ("[1]\n", "1 problem(s)"),
+        ("age: {null: x}\n", "expected a value of type int64"),
+        ("height: {null: mask}\n", "no such raw column"),
+    ):
+        forms.write_text(text)
+        done = mews("compile", SAVED, "--to", "onnx", "--out", tmp_path / "out", "--requests", forms)
+        assert done.returncode == 2, done.stdout
+        assert said in " ".join(done.stderr.split())
+    forms.write_text("age: {null: -1}\n")
+    batch = mews("compile", SAVED, "--to", "polars", "--out", tmp_path / "out", "--requests", forms)
+    assert batch.returncode == 2
+    assert "--to onnx" in batch.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_batch_folder_runs_by_itself(frame: pl.DataFrame, expected: pl.DataFrame, tmp_path: Path) -> None:
@@ -157,6 +211,52 @@ def test_what_cannot_be_served_is_told_and_nothing_is_written(tmp_path: Path) ->
     assert "refused" in (tmp_path / "graph.svg").read_text(encoding="utf-8")
 
 
+def test_rows_and_what_follows_them_are_explained(tmp_path: Path) -> None:
+    source = (
+        "import nvtabular as nvt\n"
+        "import pandas as pd\n"
+        "from etl.reader import door\n"
+        "o = nvt.ops\n"
+        "def fit(graph):\n"
+        "    frame = pd.DataFrame({'k': [1, 1, 2], 'x': [1.0, 2.0, 4.0], 'y': [0, 1, 1]})\n"
+        "    with door.quiet():\n"
+        "        return nvt.Workflow(graph).fit(nvt.Dataset(frame))\n"
+        "def lagged():\n"
+        f"    encoded = ['k'] >> o.TargetEncoding('y', kfold=2, out_path={str(tmp_path / 'tables')!r})\n"
+        "    return fit((['x'] >> o.DifferenceLag('k') >> o.FillMissing() >> o.Normalize()) + encoded)\n"
+        "def grouped():\n"
+        "    return fit(['k', 'x'] >> o.Groupby('k', aggs=['mean', 'sum']) >> o.LogOp())\n"
+        "def filtered():\n"
+        "    return nvt.Workflow(['x'] >> o.Filter(lambda df: df['x'] > 1) >> o.Normalize())\n"
+    )
+    (tmp_path / "mine.py").write_text(source)
+    told = last_json(mews("explain", f"{tmp_path / 'mine.py'}:lagged", "--json"))
+    by_operator = {one["operator"]: one for one in told["operators"]}
+    assert by_operator["DifferenceLag"]["effect"] == "looks"
+    assert "other rows" in by_operator["DifferenceLag"]["refusals"][0]
+    # What is behind it has no fault of its own.
+    for name in ("FillMissing", "Normalize"):
+        assert by_operator[name]["refusals"] == []
+        assert by_operator[name]["follows"] == {"x_difference_lag_1": "DifferenceLag"}
+    assert by_operator["TargetEncoding"]["out_of_fold"] is True
+    assert by_operator["TargetEncoding"]["refusals"] == []
+    assert told["not_served_features"] == ["x_difference_lag_1"]
+    assert told["whole_in_batch"] == ["DifferenceLag"]
+    assert [problem["operator"] for problem in told["not_served"]] == ["DifferenceLag"]
+    shown = mews("explain", f"{tmp_path / 'mine.py'}:lagged", "--svg", tmp_path / "graph.svg").stdout
+    assert "1 of 2 features can be served, not x_difference_lag_1" in shown
+    assert "made from DifferenceLag" in (tmp_path / "graph.svg").read_text(encoding="utf-8")
+    told = last_json(mews("explain", f"{tmp_path / 'mine.py'}:grouped", "--json"))
+    assert [one["effect"] for one in told["operators"]] == ["regroups", "keeps"]
+    assert len(told["not_served_features"]) == 3
+    assert told["whole_in_batch"] == ["Groupby"]
+    pl.DataFrame({"x": [1.0]}).write_parquet(tmp_path / "raw.parquet")
+    told = last_json(mews("explain", f"{tmp_path / 'mine.py'}:filtered", "--data", tmp_path / "raw.parquet", "--json"))
+    assert told["fitted"] is False
+    assert [one["effect"] for one in told["operators"]] == ["drops", "keeps"]
+    assert told["not_served_features"] == ["x"]
+
+
 def test_a_graph_is_explained_as_text_json_and_picture(graph: FeatureGraph, tmp_path: Path) -> None:
     picture = tmp_path / "graph.svg"
     done = mews("explain", SAVED, "--svg", picture, "--json")
@@ -209,6 +309,28 @@ def test_the_matrix_lists_every_public_operator_of_nvtabular() -> None:
     assert set(by_name) == set(OPERATORS)
     assert by_name["Categorify"]["onnx"] is True
     assert all(one["reason"] for one in by_name.values() if not one["onnx"])
+    assert {name for name, one in by_name.items() if not one["onnx"]} == {
+        "DifferenceLag",
+        "Dropna",
+        "Filter",
+        "Groupby",
+    }
+    assert {name for name, one in by_name.items() if not one["saved"]} == {"Filter", "LambdaOp"}
+
+
+def test_the_plumbing_of_merlin_dag_is_listed() -> None:
+    from merlin.dag import Operator, ops
+
+    modules = [
+        importlib.import_module(module.name) for module in pkgutil.iter_modules(ops.__path__, f"{ops.__name__}.")
+    ]
+    found = {
+        name
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Operator)
+    }
+    assert found - set(OPERATORS) - {"Operator", "StatOperator", "UDF"} == set(PLUMBING)
 
 
 def test_the_documented_matrix_is_what_the_registries_say(tmp_path: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +13,12 @@ import polars as pl
 import pytest
 
 from etl.batch import Layout, transform
-from etl.errors import ConfigError
+from etl.errors import ConfigError, DataError
 from etl.graph import Column, FeatureGraph, OpNode, Ref
+from etl.reader import door, read
 from etl.shuffle import mixed
 
+ROOT = Path(__file__).resolve().parents[2]
 LOG = OpNode("log", "LogOp", (Ref("input", "x"),), (Column("x", "float32"),))
 GRAPH = FeatureGraph((Column("x", "float32"),), (LOG,), (Ref("log", "x"),))
 ROWS = pl.DataFrame({"x": np.arange(1_000, dtype=np.float32), "k": [None, "a/b", "c"] * 333 + ["c"]})
@@ -117,3 +123,71 @@ def test_groups_span_parts_and_nothing_raw_can_be_kept_beside_them(tmp_path: Pat
     with pytest.raises(ConfigError, match="Groupby makes other rows"):
         transform(graph, tmp_path / "raw.parquet", tmp_path / "kept", 7, ["x"])
     assert not (tmp_path / "kept").exists()
+
+
+def numbers(count: int) -> FeatureGraph:
+    columns = tuple(Column(f"c{number}", "float64") for number in range(count))
+    made = tuple(Column(column.name, "float32") for column in columns)
+    log = OpNode("log", "LogOp", tuple(Ref("input", column.name) for column in columns), made)
+    return FeatureGraph(columns, (log,), tuple(Ref("log", column.name) for column in made))
+
+
+def peak(raw: Path, out: Path, limit: str) -> int:
+    """The most memory, in bytes, of a process that transforms `raw`."""
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__)), str(raw), str(out), limit],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    return int(json.loads(done.stdout)["peak"])
+
+
+def test_a_memory_limit_bounds_the_memory_of_the_process(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).random(500_000)
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for part in range(4):
+        columns = {f"c{number}": np.roll(values, number + part) for number in range(20)}
+        pl.DataFrame(columns).write_parquet(raw / f"{part}.parquet", row_group_size=50_000, compression="lz4")
+    free, tight = (peak(raw, tmp_path / f"out{limit}", limit) for limit in ("", "450MB"))
+    assert free > 550 * 10**6
+    assert tight < 450 * 10**6
+    assert pl.scan_parquet(tmp_path / "out450MB" / "*.parquet").select(pl.len()).collect().item() == 2_000_000
+
+
+def test_rows_that_a_filter_drops_are_in_no_part(raw: Path, tmp_path: Path) -> None:
+    nvtabular = door.nvtabular()
+    chain = ["x"] >> nvtabular.ops.Filter(lambda frame: frame["x"] > 700)
+    graph = read(nvtabular.Workflow(chain), [Column("x", "float32")])
+    done = transform(graph, raw, tmp_path / "out", 100, ["x", "k"])
+    kept = ROWS.filter(pl.col("x") > 700)
+    assert (done.rows, done.rows_read) == (kept.height, 1_000)
+    found = pl.concat([pl.read_parquet(file) for file in done.files])
+    assert found["raw_k"].to_list() == kept["k"].to_list()
+    assert [pl.read_parquet(file).height for file in done.files] == [100, 100, 99]
+
+
+def test_a_csv_value_of_another_type_is_an_error_and_nothing_is_written(tmp_path: Path) -> None:
+    (tmp_path / "raw.csv").write_text("x,k\n1.5,a\nmany,b\n")
+    with pytest.raises(DataError, match=r"many|raw\.csv"):
+        transform(GRAPH, tmp_path / "raw.csv", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["raw.csv"]
+
+
+def test_files_with_other_columns_that_are_not_read_are_told(raw: Path, tmp_path: Path) -> None:
+    ROWS.drop("k").with_columns(more=1).write_parquet(tmp_path / "next.parquet")
+    done = transform(GRAPH, [raw, tmp_path / "next.parquet"], tmp_path / "out")
+    assert done.drift == (
+        "next.parquet: 'k' is missing (raw.parquet has it)",
+        "next.parquet: 'more' is extra (raw.parquet lacks it)",
+    )
+    assert transform(GRAPH, [raw, raw], tmp_path / "out").drift == ()
+
+
+if __name__ == "__main__":
+    transform(numbers(20), Path(sys.argv[1]), Path(sys.argv[2]), 2_000_000, memory_limit=sys.argv[3] or None)
+    # Not getrusage: its peak begins with that of the process that started this one.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    sys.stdout.write(json.dumps({"peak": int(status["VmHWM"].split()[0]) << 10}))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import fsspec
 import polars as pl
 import pytest
 
@@ -148,3 +150,39 @@ def test_a_store_without_a_driver_and_delta_without_its_package_say_so(
     monkeypatch.setitem(__import__("sys").modules, "deltalake", None)
     with pytest.raises(ConfigError, match="pip install deltalake"):
         inputs.scan(COLUMNS, tmp_path / "table")
+
+
+def test_folders_and_globs_of_a_store_are_listed() -> None:
+    store = fsspec.filesystem("memory")
+    names = (
+        "x/b.parquet",
+        "x/y/a.csv",
+        "x/_hidden.parquet",
+        "x/notes.txt",
+        "table/_delta_log/0.json",
+        "table/a.parquet",
+    )
+    try:
+        for name in names:
+            store.pipe(f"/shop/{name}", b"")
+        for folder in ("memory://shop/x", "memory://shop/x/"):
+            assert [file.name for file in inputs.find(folder)] == ["b.parquet", "a.csv"]
+        assert [file.format for file in inputs.find("memory://shop/x/*/*.csv")] == ["CSV"]
+        assert [file.format for file in inputs.find("memory://shop/table")] == ["Delta Lake"]
+        with pytest.raises(DataError, match="at least one"):
+            inputs.find("memory://shop/none")
+    finally:
+        store.rm("/shop", recursive=True)
+
+
+def test_csv_in_a_store_without_a_driver_is_refused_at_once() -> None:
+    if importlib.util.find_spec("gcsfs"):
+        pytest.skip("gcsfs is installed")
+    with pytest.raises(ConfigError, match=r"gs://bucket/\*\.csv cannot be listed.*Name the files one by one"):
+        inputs.find("gs://bucket/*.csv")
+
+
+def test_csv_and_parquet_differ_in_names_only(tmp_path: Path) -> None:
+    files = inputs.find([written(tmp_path)[suffix] for suffix in (".parquet", ".csv")])
+    assert inputs.drift(files) == []
+    assert inputs.drift(files[:1]) == []

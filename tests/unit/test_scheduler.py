@@ -11,80 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 
 from etl.errors import ConfigError, MewsError
-from etl.fit import RULES, fit
+from etl.fit import fit
 from etl.fit.scheduler import scheduler
-from etl.fit.spill import default_limit, parse_bytes
-from etl.graph import Column, FeatureGraph, OpNode, Ref
+from etl.graph import FeatureGraph
+from etl.memory import default_limit, parse_bytes
 from etl.operators import facts
-
-INPUTS = (Column("s", "string"), Column("f", "float64"), Column("i", "int64"), Column("y", "float64"))
-ROWS = 3_000
-
-
-def column(name: str) -> Column:
-    return next(column for column in INPUTS if column.name == name)
-
-
-def node(op: str, *columns: str, outputs: tuple[Column, ...] = (), **params: Any) -> OpNode:
-    made = outputs or tuple(Column(name, "float64") for name in columns)
-    return OpNode(op, op, tuple(Ref("input", name) for name in columns), made, params)
-
-
-NODES = (
-    node("Categorify", "s", "i", outputs=(Column("s", "int64"), Column("i", "int64"))),
-    node("Normalize", "f", "i"),
-    node("NormalizeMinMax", "f"),
-    node(
-        "JoinGroupby",
-        *("s", "f"),
-        outputs=(Column("s_f_mean", "float64"),),
-        groups=["s"],
-        cont_cols=["f"],
-        stats=["count", "sum", "mean", "std", "var", "min", "max"],
-    ),
-    node(
-        "TargetEncoding",
-        *("s", "y"),
-        outputs=(Column("TE_s_y", "float64"),),
-        groups=["s"],
-        target=["y"],
-        kfold=3,
-        fold_seed=1,
-        p_smooth=20,
-    ),
-)
-
-
-def rows(number: int = ROWS, seed: int = 3) -> pl.DataFrame:
-    random = np.random.default_rng(seed)
-    return pl.DataFrame(
-        {
-            "s": [None if n == 0 else f"w{n}" for n in random.integers(0, 40, number)],
-            "f": np.ldexp(random.normal(size=number), random.integers(-30, 30, number)),
-            "i": random.integers(-(2**40), 2**40, number) // 2**32,
-            "y": random.normal(size=number),
-        }
-    )
-
-
-def usable(op: OpNode) -> bool:
-    return op.op in RULES
-
-
-GRAPH = FeatureGraph(INPUTS, tuple(op for op in NODES if usable(op)), ())
-
-
-def write(folder: Path, frame: pl.DataFrame, parts: int) -> list[Path]:
-    size = -(-frame.height // parts)
-    paths = [folder / f"part_{number:03d}.parquet" for number in range(parts)]
-    for number, path in enumerate(paths):
-        frame[number * size : (number + 1) * size].write_parquet(path)
-    return paths
+from tests.fitted import CASES, FITTED, GRAPH, INPUTS, ROWS, codes, graph, node, rows, write
 
 
 @pytest.fixture(scope="module")
@@ -105,23 +41,54 @@ def cluster(workers: int) -> Iterator[Any]:
         yield client
 
 
-@pytest.mark.parametrize(("parts", "per_slice"), [(1, 7), (10, 1000), (100, 1000)])
-def test_partitions_give_the_same_bits(parts: int, per_slice: int, expected: str, tmp_path: Path) -> None:
-    assert fit(GRAPH, write(tmp_path, rows(), parts), rows_per_slice=per_slice).fingerprint == expected
+@pytest.mark.parametrize("op", FITTED)
+def test_partitions_give_the_same_bits(op: str, tmp_path: Path) -> None:
+    of = graph(*CASES[op])
+    layouts = ((1, ROWS, None), (1, 700, None), (10, 900, None), (100, 400, None), (2, 1000, 1000))
+    found = set()
+    for number, (parts, per_slice, limit) in enumerate(layouts):
+        (tmp_path / str(number)).mkdir()
+        paths = write(tmp_path / str(number), rows(), parts)
+        found.add(fit(of, paths, rows_per_slice=per_slice, memory_limit=limit).fingerprint)
+    assert len(found) == 1
+    other = rows(seed=4).with_columns(pl.col("i") * 1000, pl.col("l").list.head(3), u=pl.col("s"))
+    assert fit(of, write(tmp_path, other, 1)).fingerprint not in found
+
+
+def test_a_sketch_of_medians_is_the_same_for_every_partition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = fit(graph(*CASES["FillMedian"]), write(tmp_path, rows(), 1)).nodes[0].state
+    monkeypatch.setattr("etl.fit.missing.MOST_VALUES", 200)
+    found = [
+        fit(graph(*CASES["FillMedian"]), write(tmp_path, rows(), parts), rows_per_slice=size, memory_limit=limit)
+        for parts, size, limit in ((1, ROWS, None), (10, 300, None), (3, 1000, 1000))
+    ]
+    assert len({each.fingerprint for each in found}) == 1
+    assert exact is not None
+    (sketch,) = (node.state or {} for node in found[0].nodes)
+    assert sketch["medians"]["median"].to_list() == pytest.approx(exact["medians"]["median"].to_list(), rel=1e-4)
+    assert not sketch["medians"].equals(exact["medians"])
 
 
 def test_sorted_rows_give_the_same_bits_where_order_is_not_asked_for(tmp_path: Path) -> None:
-    free = FeatureGraph(INPUTS, tuple(op for op in GRAPH.nodes if not facts(op.op).numbered), ())
+    free = FeatureGraph(INPUTS, tuple(op for op in GRAPH.nodes if not facts(op.op).numbered), GRAPH.outputs)
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     one = fit(free, write(tmp_path / "a", rows(), 1))
-    assert fit(free, write(tmp_path / "b", rows().sort("f"), 9)).fingerprint == one.fingerprint
+    assert fit(free, write(tmp_path / "b", rows().sort("f", "i"), 9)).fingerprint == one.fingerprint
+
+
+def test_negative_zero_is_zero_whichever_came_first(tmp_path: Path) -> None:
+    zeros = rows(40).with_columns(f=pl.Series([0.0, -0.0] * 20), y=pl.Series([-0.0, 0.0] * 20))
+    (tmp_path / "back").mkdir()
+    free = FeatureGraph(INPUTS, tuple(op for op in GRAPH.nodes if not facts(op.op).numbered), GRAPH.outputs)
+    forth, back = write(tmp_path, zeros, 1), write(tmp_path / "back", zeros.reverse(), 1)
+    assert fit(free, forth).fingerprint == fit(free, back).fingerprint
 
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_dask_workers_give_the_same_bits(workers: int, expected: str, tmp_path: Path) -> None:
     paths = write(tmp_path, rows(), 12)
-    assert fit(GRAPH, paths, on="dask", workers=workers).fingerprint == expected
+    assert fit(GRAPH, paths, rows_per_slice=250, on="dask", workers=workers).fingerprint == expected
 
 
 def test_a_cluster_of_ours_listens_here_only() -> None:
@@ -146,7 +113,7 @@ def test_a_killed_worker_changes_nothing(expected: str, tmp_path: Path) -> None:
                 killed.append(pids[0])
                 os.kill(pids[0], signal.SIGKILL)
 
-        found = fit(GRAPH, paths, progress, rows_per_slice=50, on=client.scheduler.address)
+        found = fit(GRAPH, paths, progress, rows_per_slice=100, on=client.scheduler.address)
         assert killed
         deadline = time.monotonic() + 30
         while len(client.scheduler_info()["workers"]) < 2 and time.monotonic() < deadline:
@@ -163,7 +130,8 @@ def test_errors_of_workers_are_told_as_here(tmp_path: Path) -> None:
         fit(GRAPH, paths, on="dask", workers=1)
 
 
-def test_schedulers_that_cannot_be_used_are_refused() -> None:
+def test_schedulers_that_cannot_be_used_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("etl.fit.scheduler._ANSWER", "1s")
     with pytest.raises(ConfigError, match="local, dask"), scheduler("spark"):
         pass
     with pytest.raises(ConfigError, match="a cluster that answers"), scheduler("tcp://127.0.0.1:1"):
@@ -185,7 +153,7 @@ def test_a_small_memory_limit_gives_the_same_bits(limit: str | int, tmp_path: Pa
     monkeypatch.setattr("tempfile.tempdir", None)
     frame = pl.DataFrame({"s": [f"v{n * n % 20_011}" for n in range(40_000)]})
     params = {"freq_threshold": {"s": 2}}
-    graph = FeatureGraph(INPUTS, (node("Categorify", "s", outputs=(Column("s", "int64"),), **params),), ())
+    counted = graph(node("Categorify", "s", outputs=codes("s"), **params))
     (tmp_path / "data").mkdir()
     paths = write(tmp_path / "data", frame, 4)
     seen: list[int] = []
@@ -193,7 +161,7 @@ def test_a_small_memory_limit_gives_the_same_bits(limit: str | int, tmp_path: Pa
     def progress(what: str, done: int, total: int | None, unit: str) -> None:
         seen.append(len(list(tmp_path.glob("mews-fit-*/*/*/*.parquet"))))
 
-    assert fit(graph, paths, progress, 3_000, memory_limit=limit).fingerprint == fit(graph, paths).fingerprint
+    assert fit(counted, paths, progress, 3_000, memory_limit=limit).fingerprint == fit(counted, paths).fingerprint
     assert (max(seen) > 0) == (limit != "1GB")
     assert not list(tmp_path.glob("mews-fit-*"))
 

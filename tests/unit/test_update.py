@@ -6,17 +6,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.compiler import to_polars
+from etl.compiler import to_onnx, to_polars
 from etl.errors import ArtifactError, ConfigError, SchemaError
 from etl.fit import fit, fit_statistics
 from etl.fit.statistics import Statistics
 from etl.fit.update import Ageing, Updated, update
 from etl.graph import INPUT, Column, FeatureGraph, OpNode, Ref
+from etl.reader import door, hydrate
+from tests.fitted import CASES, FITTED, ROWS, rows, write
+from tests.fitted import graph as whole_graph
 
 INPUTS = (Column("s", "string"), Column("f", "float64"))
 
@@ -175,3 +179,44 @@ def test_what_cannot_be_updated_is_refused(tmp_path: Path) -> None:
     fitted, statistics = fit_statistics(chain, [path])
     with pytest.raises(ConfigError, match="NormalizeMinMax cannot be updated"):
         update(fitted, statistics, [path])
+
+
+@pytest.mark.parametrize("op", FITTED)
+def test_every_operator_is_updated_to_what_a_refit_finds_or_refused(op: str, tmp_path: Path) -> None:
+    frame, of = rows(), whole_graph(*(node for node in CASES[op] if not node.params.get("max_size")))
+    (old,) = write(tmp_path, frame[: ROWS // 2], 1)
+    fitted, statistics = fit_statistics(of, [old])
+    statistics.save(tmp_path / "statistics")
+    (tmp_path / "new").mkdir()
+    new = write(tmp_path / "new", frame[ROWS // 2 :], 3)
+    if op in ("ReduceDtypeSize", "DropLowCardinality"):
+        with pytest.raises(ConfigError, match=f"{op} cannot be updated: .*decided by the old rows"):
+            update(fitted, Statistics.load(tmp_path / "statistics"), new)
+        return
+    done = update(fitted, Statistics.load(tmp_path / "statistics"), new, rows_per_slice=400)
+    assert done.graph.fingerprint != fitted.fingerprint or op == "ValueCount"
+    for mine, theirs in zip(done.graph.nodes, fit(of, [old, *new]).nodes, strict=True):
+        states = [{key: in_order(op, table) for key, table in (node.state or {}).items()} for node in (mine, theirs)]
+        assert states[0].keys() == states[1].keys()
+        assert all(table.equals(states[1][key]) for key, table in states[0].items())
+
+
+def in_order(op: str, table: pl.DataFrame) -> pl.DataFrame:
+    return table.sort(pl.exclude("count"), nulls_last=True) if op == "Categorify" else table
+
+
+def test_onnx_and_nvtabular_do_not_know_aged_out_values(tmp_path: Path) -> None:
+    from onnxruntime import InferenceSession
+
+    steps = Steps(tmp_path, "aabc")
+    steps.add("ad", Ageing(unseen=1))
+    expected = [3, 2, 2, 6, 2]
+    assert steps.codes("abcdx") == expected
+    session = InferenceSession(to_onnx(steps.graph).SerializeToString())
+    words = np.array([[word] for word in "abcdx"], dtype=object)
+    (served,) = session.run(None, {"s": words, "f": np.zeros((5, 1))})
+    assert served.ravel().tolist() == expected
+    with door.quiet():
+        data = door.nvtabular().Dataset(frame("abcdx").to_pandas(), cpu=True)
+        made = hydrate(steps.graph, tmp_path / "workflow").transform(data).to_ddf().compute()
+    assert made["s"].tolist() == expected

@@ -6,10 +6,12 @@ Refusal (or Refusals) for what it cannot do. `per_column` makes a rule of a func
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+import polars as pl
 
 from etl.compiler import relational
-from etl.compiler.expr import Cast, Col, Expr, Refusal, Type
+from etl.compiler.expr import Cast, Col, Expr, Refusal, Type, bounded
 from etl.compiler.registry import Registry
 from etl.dtypes import is_float, is_integer, spelled
 from etl.errors import MewsError, Problem
@@ -70,6 +72,8 @@ def lower(graph: FeatureGraph, refs: Iterable[Ref], target: str) -> tuple[dict[R
             lowered = _declared(node, RULES[node.op](node, inputs))
         except MewsError as error:
             lowered, refusals = {}, [Refusal(f"there is no rule for it: {error}", columns=tuple(inputs))]
+        except (pl.exceptions.PolarsError, OverflowError, RecursionError) as error:
+            lowered, refusals = {}, [Refusal(f"its state or arguments do not fit its columns: {error}")]
         except Refusal as refusal:
             lowered, refusals = {}, [refusal]
         except Refusals as several:
@@ -78,7 +82,16 @@ def lower(graph: FeatureGraph, refs: Iterable[Ref], target: str) -> tuple[dict[R
             refusals = []
         problems += [problem_of(node, refusal, target) for refusal in refusals]
         exprs |= {Ref(node.id, name): expr for name, expr in lowered.items()}
-    return exprs, problems
+    return exprs, problems or _not_made(graph, set(refs) - set(exprs), target)
+
+
+def _not_made(graph: FeatureGraph, refs: Collection[Ref], target: str) -> list[Problem]:
+    """Return a Problem for each column that an operator should make and did not, though nothing was refused."""
+    nodes = {node.id: node for node in graph.nodes}
+    return [
+        problem_of(nodes[ref.node], Refusal(f"it does not make {ref.column!r}.", columns=(ref.column,)), target)
+        for ref in sorted(refs)
+    ]
 
 
 def _row_problems(node: OpNode, inputs: Mapping[str, Expr], target: str) -> list[Problem]:
@@ -90,9 +103,20 @@ def _row_problems(node: OpNode, inputs: Mapping[str, Expr], target: str) -> list
         return [problem_of(node, Refusal("there is no rule for it."), target)]
     try:
         relational.check(node, inputs)
+        if facts(node.op).rows == "drops":
+            _declared_as(node.outputs, inputs)
     except Refusal as refusal:
         return [problem_of(node, refusal, target)]
     return []
+
+
+def _declared_as(outputs: Iterable[Column], inputs: Mapping[str, Expr]) -> None:
+    """Refuse columns that should be passed on, and are declared under other names or with other types."""
+    for column in outputs:
+        found = inputs[column.name].type if column.name in inputs else None
+        if found is None or (found.dtype, found.is_list) != (column.dtype, column.is_list):
+            wanted = spelled(column.dtype, column.is_list)
+            raise Refusal(f"it gets no {wanted} called {column.name!r}, which it declares.", columns=(column.name,))
 
 
 def _needed(graph: FeatureGraph, refs: set[Ref]) -> list[OpNode]:
@@ -128,7 +152,7 @@ def _declared(node: OpNode, lowered: dict[str, Expr]) -> dict[str, Expr]:
             was, wanted = ("a " * what.is_list + spelled(what.dtype, what.is_list) for what in (made, column))
             raise Refusal(f"it makes {was}, but the graph declares {wanted}.", columns=(column.name,))
         same = made.dtype == column.dtype
-        found[column.name] = lowered[column.name] if same else Cast(lowered[column.name], column.dtype)
+        found[column.name] = bounded(lowered[column.name] if same else Cast(lowered[column.name], column.dtype))
     return found
 
 

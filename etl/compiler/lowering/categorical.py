@@ -103,6 +103,8 @@ def hashed_cross(node: OpNode, inputs: Mapping[str, Expr]) -> dict[str, Expr]:
         return {}
     if any(inputs[name].type.is_list for name in names):
         raise Refusal("lists cannot be crossed.", "Cross scalar columns.")
+    if len(node.outputs) != 1:
+        raise Refusal(f"it makes {len(node.outputs)} columns, not one.", "Read the workflow again.")
     (output,) = node.outputs
     buckets = Const(_buckets(node, output.name), "int64")
     return {output.name: Cast(Mod(crossed([inputs[name] for name in names]), buckets), "int32")}

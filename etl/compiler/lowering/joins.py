@@ -22,6 +22,9 @@ from etl.operators.joins import FOLD, encoded_outputs, group_outputs, has_folds,
 
 Inputs = Mapping[str, Expr]
 
+_ANY_ROWS, _MOST_EMPTY = 1_000_000, 100
+"""Rows that any matrix may have, and how many for each entry of a larger one."""
+
 
 @RULES.register("JoinGroupby")
 def join_groupby(node: OpNode, inputs: Inputs) -> dict[str, Expr]:
@@ -105,6 +108,8 @@ def fold_of(node: OpNode) -> Expr:
     if seed is None:
         return Mod(RowNumber(), Const(folds, "int64"))
     if is_strict(node):
+        if not 0 <= int(seed) < 2**32:
+            raise Refusal(f"fold_seed {seed} is none that NumPy takes.", "Use one from 0 to 2**32 - 1.")
         return DrawnFold(RowNumber(), folds, int(seed))
     shifted = Add(RowNumber(), Const((int(seed) % 2**31) * 2**32, "int64"))
     return Mod(HashCode(shifted), Const(folds, "int64"))
@@ -212,6 +217,8 @@ def column_similarity(node: OpNode, inputs: Inputs) -> dict[str, Expr]:
 
 
 def _matrix(table: pl.DataFrame, height: int) -> Matrix:
+    if height > max(_ANY_ROWS, _MOST_EMPTY * table.height):
+        raise Refusal(f"of a matrix's {height} rows nearly all are empty.", "Number the rows without gaps.")
     rows, columns, values = (table[name].to_numpy() for name in ("row", "place", "value"))
     return Matrix(np.searchsorted(rows, np.arange(height + 1)), columns, values)
 

@@ -84,7 +84,8 @@ def _value(x: Expr, value: Scalar) -> Scalar:
     dtype = x.type.dtype
     if is_float(dtype) and isinstance(value, int | float):
         return float(value)
-    if is_integer(dtype) and isinstance(value, int | float) and float(value).is_integer():
+    whole = isinstance(value, int | float) and float(value).is_integer()
+    if is_integer(dtype) and whole and np.iinfo(dtype).min <= int(value) <= np.iinfo(dtype).max:
         return int(value)
     if dtype == "string" and isinstance(value, str) and value:
         return value

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from etl.compiler.expr import Expr, Pad, Refusal, Scalar, Slice
 from etl.compiler.lowering import RULES, per_column
 from etl.dtypes import is_float, is_integer
 from etl.graph import OpNode
+from etl.operators.kinds import LONGEST_LIST
 
 _ENDLESS = 2**63 - 1
 """What NVTabular keeps for an `end` that was not given."""
@@ -21,6 +24,8 @@ def list_slice(node: OpNode, column: str, x: Expr) -> Expr:
     if not node.params.get("pad") or node.params.get("strict_nvtabular"):  # on the CPU NVTabular does not pad
         return Slice(x, start, end)
     longest = _longest(start, end)
+    if longest > LONGEST_LIST:
+        raise Refusal(f"it pads to {longest} elements.", f"Pad to {LONGEST_LIST} at most.")
     value = _value(x, node.params.get("pad_value", 0.0))
     if start == 0 and end == longest:  # Pad cuts by itself
         return Pad(x, longest, value)
@@ -48,7 +53,8 @@ def _value(x: Expr, value: Scalar) -> Scalar:
     dtype = x.type.dtype
     if is_float(dtype) and isinstance(value, int | float):
         return float(value)
-    if is_integer(dtype) and isinstance(value, int | float) and float(value).is_integer():
+    whole = isinstance(value, int | float) and float(value).is_integer()
+    if is_integer(dtype) and whole and np.iinfo(dtype).min <= int(value) <= np.iinfo(dtype).max:
         return int(value)
     if dtype == "string" and isinstance(value, str):
         return value

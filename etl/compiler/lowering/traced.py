@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from etl.compiler import arithmetic as a
-from etl.compiler.expr import Const, Expr, Refusal
+from etl.compiler.expr import Const, Expr, Refusal, bounded
 from etl.compiler.lowering import RULES, Refusals
 from etl.compiler.traced import conditions, dates, numbers, values
 from etl.compiler.traced.values import Fixed, Found, Span
@@ -67,7 +67,9 @@ def _lower(tree: Tree, inputs: Mapping[str, Expr]) -> Found:
     if name in ("moment", "span"):
         return Fixed(parts[0], name)
     count = CALLS[name][0]
-    return _RULES[name](*(_lower(part, inputs) for part in parts[:count]), *parts[count:])
+    found = _RULES[name](*(_lower(part, inputs) for part in parts[:count]), *parts[count:])
+    bounded(found.x if isinstance(found, Span) else found) if not isinstance(found, Fixed) else None
+    return found
 
 
 def _column(name: str, inputs: Mapping[str, Expr]) -> Expr:

@@ -72,6 +72,9 @@ def _check(node: OpNode, inputs: Mapping[str, Expr]) -> None:
                 raise Refusal(f"{option} names {name!r}, which it does not get.", "Select that column too.", (name,))
             if inputs[name].type.is_list:
                 raise Refusal(f"{option} names {name!r}, a list.", "Group by scalar columns.", (name,))
+    ascending = node.params.get("ascending", True)
+    if isinstance(ascending, list) and len(ascending) != len(names(node, "sort_cols")):
+        raise Refusal("ascending is not one flag for each of sort_cols.", "Give as many, or one for all.")
     if not names(node, "groupby_cols"):
         raise Refusal("it has no groupby_cols.", "Name the columns to group by.")
     for name, x in inputs.items():

@@ -34,6 +34,9 @@ from etl.graph import INPUT, FeatureGraph, OpNode, Ref
 from etl.names import FEATURES, FINGERPRINT
 from etl.requests import NULL_AS, RequestForm, check_forms
 
+RAGGED = "a ragged list cannot be an output tensor."
+"""Why a feature is refused that may well be an operator's input."""
+
 _LARGEST = 2**31 - 2**16
 """A protobuf message must stay below 2 GiB."""
 
@@ -62,12 +65,15 @@ def compile(
     for ref in graph.outputs:
         if ref not in lowered:
             continue
+        expr = None
         try:
             expr = with_nulls.whole(lowered[ref])
             value = _spell(expr, memo, builder, doors)
             outputs.append(_output(expr, value, tensors[ref.column], builder))
         except e.Refusal as refusal:
-            problems.append(_problem(graph, ref, refusal))
+            unspelled = None if expr is None or expr in memo else _refused(expr, memo)
+            made_by = None if unspelled is None else _made_by(graph, lowered, unspelled)
+            problems.append(_problem(graph, made_by or ref, refusal))
     if problems:
         raise CompileError(problems)
     metadata = {FINGERPRINT: (whole or graph).fingerprint, FEATURES: json.dumps(tensors)}
@@ -91,7 +97,7 @@ def _tensor_names(graph: FeatureGraph, taken: set[str]) -> dict[str, str]:
 
 def _output(expr: e.Expr, value: Value, name: str, builder: Builder) -> tuple[str, onnx.ValueInfoProto]:
     if value.lengths is not None:
-        raise e.Refusal("a ragged list cannot be an output tensor.", "End it with ListSlice(..., pad=True).")
+        raise e.Refusal(RAGGED, "End it with ListSlice(..., pad=True).")
     value = cast(builder, value, expr.type.dtype)
     width = expr.type.length if expr.type.is_list else 1
     return value.name, helper.make_tensor_value_info(name, dtype_named(expr.type.dtype).onnx, ["batch", width])
@@ -101,6 +107,31 @@ def _problem(graph: FeatureGraph, ref: Ref, refusal: e.Refusal) -> Problem:
     node = next((node for node in graph.nodes if node.id == ref.node), OpNode(INPUT, "output", (), ()))
     refusal.columns = refusal.columns or (ref.column,)
     return problem_of(node, refusal, "onnx")
+
+
+def _refused(expr: e.Expr, memo: Mapping[e.Expr, Value]) -> e.Expr:
+    """Return what could not be spelled on the way to `expr`, which may be the work of an operator far above."""
+    while (part := next((part for part in _parts(expr) if part not in memo), None)) is not None:
+        expr = part
+    return expr
+
+
+def _parts(expr: e.Expr) -> tuple[e.Expr, ...]:
+    return _parts(expr.serving) if isinstance(expr, e.OutOfFold) else expr.parts
+
+
+def _made_by(graph: FeatureGraph, lowered: Mapping[Ref, e.Expr], wanted: e.Expr) -> Ref | None:
+    """Return the first column of an operator that has `wanted` in it."""
+    seen: set[e.Expr] = set()
+    for ref in (Ref(node.id, column.name) for node in graph.nodes for column in node.outputs):
+        waiting = [lowered[ref]] if ref in lowered else []
+        while waiting:
+            expr = waiting.pop()
+            if expr is wanted:
+                return ref
+            waiting += [] if expr in seen else expr.parts
+            seen.add(expr)
+    return None
 
 
 def _spell(expr: e.Expr, memo: dict[e.Expr, Value], builder: Builder, doors: Mapping[str, Door]) -> Value:

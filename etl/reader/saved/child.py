@@ -57,7 +57,8 @@ def _read(request: dict[str, Any], notes: list[str]) -> FeatureGraph:
     folder, inputs = Path(request["folder"]), request["inputs"]
     columns = None if inputs is None else [Column(**{**each, "tags": tuple(each["tags"])}) for each in inputs]
     notes += version_notes(folder)
-    return {"pickle": unpickle.read_pickle, "graph": graph_json.read_graph}[request["kind"]](folder, columns)
+    reading = {"pickle": unpickle.read_pickle, "graph": graph_json.read_graph}[request["kind"]]
+    return reading(folder, columns, request["strict"])
 
 
 def version_notes(folder: Path) -> Iterable[str]:

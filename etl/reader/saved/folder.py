@@ -8,8 +8,11 @@ from typing import Any
 
 from etl.errors import ConfigError
 
-LIVE = "Load the workflow live: give file.py:function, a function that returns nvtabular.Workflow.load(folder)."
-"""What to do about a Python function in a folder: the one way that runs the code in it, said by its user."""
+LIVE = (
+    "If you trust the code in it, load the workflow live: give file.py:function, a function that returns "
+    "nvtabular.Workflow.load(folder)."
+)
+"""What to do about Python code in a folder: the one way that runs it, chosen by the user."""
 
 LARGEST_JSON = 64 * 2**20
 _DAMAGED = "Save the workflow again, or copy the whole folder again."

@@ -27,11 +27,12 @@ from etl.reader.saved.json_operators import ARGUMENTS, Saved, make, typed
 
 VERSION = 1
 _MOST_NODES, _DEEPEST = 10_000, 10
-_FUNCTIONS = ("LambdaOp", "UDF", "Filter")
+FUNCTIONS = ("LambdaOp", "UDF", "Filter")
+"""Operators that hold a Python function; no saved workflow gives it back without running code."""
 _HINT = "Rebuild the workflow in a Python file and give file.py:function."
 
 
-def read_graph(folder: Path, inputs: Sequence[Column] | None) -> FeatureGraph:
+def read_graph(folder: Path, inputs: Sequence[Column] | None, strict: bool = False) -> FeatureGraph:
     """Return the graph of a folder with NVTabular's graph.json; ConfigError for another version, damage, bad paths."""
     import nvtabular
 
@@ -47,7 +48,7 @@ def read_graph(folder: Path, inputs: Sequence[Column] | None) -> FeatureGraph:
         workflow = nvtabular.Workflow(output)
         if inputs is None:
             workflow.fit_schema(to_merlin(reading.raw_columns()))
-    return read(workflow, inputs)
+    return read(workflow, inputs, strict_nvtabular=strict)
 
 
 class _Reading:
@@ -112,11 +113,14 @@ class _Reading:
         node = Node()
         node.op = self._operator(record)
         selector = typed(record.get("selector"), (dict, NoneType), "selector")
-        if selector is not None and (names := _names(selector)):
-            node.selector = _grouped(names, _groups(node.op))
+        names = [] if selector is None else _names(selector)
+        read = names or [column.name for column in self._schema(record, "input_schema")]
+        groups = _groups(node.op, read)
+        if names:
+            node.selector = _grouped(names, groups)
         for number in record["parent_ids"]:
             node.add_parent(made[number])
-            _group(made[number], _groups(node.op))
+            _group(made[number], groups)
         for number in record["dependency_ids"]:
             node.add_dependency(made[number])
         return node
@@ -165,7 +169,7 @@ class _Reading:
         import nvtabular.ops
 
         reason, instead = "the operator is not known.", _HINT
-        if name in _FUNCTIONS or name == "Subgraph":
+        if name in FUNCTIONS or name == "Subgraph":
             reason, instead = "it holds a Python function, which is never imported from a file.", LIVE
             name = "LambdaOp" if name == "UDF" else name
         columns = tuple(column.name for column in self._schema(record, "input_schema"))
@@ -197,13 +201,20 @@ def _group(parent: Any, groups: Sequence[Sequence[str]]) -> None:
         parent.op.selector = parent.selector = _grouped(parent.op.selector.names, groups)
 
 
-def _groups(op: Any) -> list[list[str]]:
-    """Return the groups of columns that a Categorify encodes together: those that share a stored table."""
-    stored: dict[str, list[str]] = {}
-    if type(op).__name__ == "Categorify":
-        for column, name in op.storage_name.items():
-            stored.setdefault(name, []).append(column)
-    return [columns for columns in stored.values() if len(columns) > 1]
+def _groups(op: Any, names: Sequence[str]) -> list[list[str]]:
+    """Return the groups of the columns `names` that an operator takes together, as its stored tables tell."""
+    operator, names = type(op).__name__, list(dict.fromkeys(names))
+    if operator not in ("Categorify", "JoinGroupby", "TargetEncoding"):
+        return []
+    # A table is called by the names of its group, which stand side by side in a selector.
+    tables = set(op.stats if operator == "TargetEncoding" else op.categories) - set(names)
+    tables |= set(op.storage_name.values()) if operator == "Categorify" else set()
+    spans = [names[first:last] for first in range(len(names)) for last in range(first + 2, len(names) + 1)]
+    groups = {op.name_sep.join(span): span for span in spans if op.name_sep.join(span) in tables}
+    if unknown := [str(name) for name in tables - set(groups) if operator == "Categorify"]:
+        received = f"a table {unknown[0]}, of columns that are not known"
+        raise ConfigError(f"graph.json: {operator}", expected="a table for every group of columns", received=received)
+    return list(groups.values())
 
 
 def _columns(schema: Any, key: str) -> list[Column]:

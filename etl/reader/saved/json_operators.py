@@ -85,7 +85,7 @@ _NAMES = _is(list, NoneType)
 
 ARGUMENTS: dict[str, dict[str, Read]] = {
     "AddMetadata": {"tags": _tags, "properties": _is(dict)},
-    "Bucketize": {"boundaries": _is(dict)},
+    "Bucketize": {"boundaries": _is(dict, list)},
     "Categorify": {
         **{name: _is(*_SIZE) for name in ("freq_threshold", "num_buckets", "max_size")},
         "dtype": _dtype,
@@ -97,7 +97,7 @@ ARGUMENTS: dict[str, dict[str, Read]] = {
     "Clip": {"min_value": _is(*_NUMBER), "max_value": _is(*_NUMBER)},
     "Dropna": {},
     "FillMedian": {"add_binary_cols": _is(bool)},
-    "FillMissing": {"fill_val": _is(int, float, str, bool), "add_binary_cols": _is(bool)},
+    "FillMissing": {"fill_val": _is(int, float, str, bool, dict), "add_binary_cols": _is(bool)},
     "HashBucket": {"num_buckets": _is(int, dict)},
     "JoinGroupby": {"cont_cols": _NAMES, "stats": _is(list), "name_sep": _is(str), **_RESOURCES},
     "ListSlice": {"start": _is(int), "end": _is(int, NoneType), "pad": _is(bool), "pad_value": _is(int, float)},

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from etl.errors import ConfigError
+from etl.reader import door
+from etl.reader.saved.folder import LIVE
 
-_HINT = (
-    "Tables of plain columns (numbers, text, bools) are read, given as a data frame that is in the pickle; for others "
-    "load the workflow live: give file.py:function, a function that returns nvtabular.Workflow.load(folder)."
-)
+_HINT = f"Tables of numbers, text and bools are read, given as a data frame that is in the pickle. {LIVE}"
 _PLAIN = (str, bool, int, float, type(None))
 _NUMBERS = "biuf"
 
@@ -113,7 +112,8 @@ def join(op: Any) -> None:
     from nvtabular import Dataset
 
     table = _as("JoinExternal", _table, op.df_ext)
-    op.df_ext = Dataset(table, cpu=True)
+    with door.quiet():
+        op.df_ext = Dataset(table, cpu=True)
     op.cpu = True
     if op._ext_cache is not None:
         op._ext_cache = _as("JoinExternal", _frame, op._ext_cache)

@@ -30,6 +30,7 @@ def read_apart(
     say: Callable[[str], None],
     seconds: float = SECONDS,
     memory: int = MEMORY,
+    strict: bool = False,
 ) -> FeatureGraph:
     """Return the graph of an NVTabular folder, read in a process with `seconds` of processor time and `memory` bytes.
 
@@ -39,7 +40,8 @@ def read_apart(
     with tempfile.TemporaryDirectory(prefix="mews-saved-") as temporary:
         out = Path(temporary)
         columns = None if inputs is None else [asdict(column) for column in inputs]
-        request = {"kind": kind, "folder": str(folder.resolve()), "inputs": columns, "out": str(out)}
+        request: dict[str, Any] = {"kind": kind, "folder": str(folder.resolve()), "inputs": columns, "out": str(out)}
+        request["strict"] = strict
         limits = {"seconds": int(seconds), "memory": memory}
         (out / "request.json").write_text(json.dumps({**request, **limits}), encoding="utf-8")
         done = _run(out, seconds)

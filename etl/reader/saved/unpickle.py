@@ -11,7 +11,7 @@ import io
 import pickle
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,20 +21,21 @@ import numpy as np
 from etl.errors import CompileError, ConfigError, Problem
 from etl.graph import Column, FeatureGraph
 from etl.reader import read
-from etl.reader.saved.allowed import Function, Table, table
 from etl.reader.rules import operator_name
 from etl.reader.saved import parts
+from etl.reader.saved.allowed import Function, Table, table
 from etl.reader.saved.folder import LIVE, inside
 
 LARGEST = 2**30
-_HINT = "Rebuild the workflow in a Python file and give file.py:function."
 # What happens inside Python while plain values are made; any other event ends the reading.
 _EVENTS = frozenset({"pickle.find_class", "object.__getattr__", "object.__setattr__", "object.__delattr__"})
 _BUCKETS = "Bucketize.__init__.<locals>.<lambda>"
+_TABLE_FILES = ("categories", "stats")
+_NOT_ARGUMENTS = ("categories", "out_path", "fitted", "storage_name", "means")
 _TABLES: dict[str, Callable[[Any], None]] = {"ColumnSimilarity": parts.matrices, "JoinExternal": parts.join}
 
 
-def read_pickle(folder: Path, inputs: Sequence[Column] | None) -> FeatureGraph:
+def read_pickle(folder: Path, inputs: Sequence[Column] | None, strict: bool = False) -> FeatureGraph:
     """Return the graph of a folder of NVTabular 23.08; ConfigError for names that are not allowed and for damage."""
     path = folder / "workflow.pkl"
     if path.stat().st_size > LARGEST:
@@ -42,10 +43,11 @@ def read_pickle(folder: Path, inputs: Sequence[Column] | None) -> FeatureGraph:
     workflow = loads(path.read_bytes(), str(path))
     nodes = list(_nodes(workflow.graph.output_node))
     _settle_functions(nodes)
+    _refuse_shared_tables(nodes)
     for node in nodes:
         _move_statistics(node.op, folder)
         _TABLES.get(operator_name(node.op), lambda op: None)(node.op)
-    return read(workflow, inputs)
+    return read(workflow, inputs, strict_nvtabular=strict)
 
 
 def loads(data: bytes, name: str = "the pickle") -> Any:
@@ -59,7 +61,7 @@ def loads(data: bytes, name: str = "the pickle") -> Any:
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(f"{name} cannot be read: {type(error).__name__}: {error}"[:500], hint=_HINT) from error
+        raise ConfigError(f"{name} cannot be read: {type(error).__name__}: {error}"[:500], hint=LIVE) from error
     if type(found) is not Workflow:
         raise ConfigError(name, expected="a pickled nvtabular.Workflow", received=type(found).__name__)
     return found
@@ -156,7 +158,7 @@ class _Unpickler(_Base):
 
 def _refused(what: str) -> ConfigError:
     return ConfigError(
-        f"the pickle asks for {what[:300]}", expected="only what NVTabular's own operators are made of", hint=_HINT
+        f"the pickle asks for {what[:300]}", expected="only what NVTabular's own operators are made of", hint=LIVE
     )
 
 
@@ -242,9 +244,27 @@ def _settled(node: Any, name: str, function: Function) -> Any:
     return None
 
 
+def _refuse_shared_tables(nodes: Iterable[Any]) -> None:
+    """Raise ConfigError where operators with other arguments have one table: NVTabular saved one over the other."""
+    owners: dict[str, Any] = {}
+    for op in (node.op for node in nodes):
+        tables = [value for name in _TABLE_FILES if isinstance(value := getattr(op, name, None), dict)]
+        for file in (file for files in tables for file in files.values()):
+            other = owners.setdefault(str(file), op)
+            if _arguments(other) != _arguments(op):
+                received = f"{type(op).__name__} and {type(other).__name__} in {PurePosixPath(str(file)).name}"
+                hint = "NVTabular saved one over the other: read the workflow live, before it is saved."
+                raise ConfigError("the saved statistics", expected="tables of their own", received=received, hint=hint)
+
+
+def _arguments(op: Any) -> Any:
+    plain = {key: value for key, value in vars(op).items() if isinstance(value, int | float | str | list | dict | None)}
+    return type(op), {key: value for key, value in plain.items() if key not in _NOT_ARGUMENTS}
+
+
 def _move_statistics(op: Any, folder: Path) -> None:
     """Let an operator find its tables in `folder`, wherever they were when it was saved."""
-    for name in ("categories", "stats"):
+    for name in _TABLE_FILES:
         files = getattr(op, name, None)
         if isinstance(files, dict) and all(isinstance(file, str) for file in files.values()):
             setattr(op, name, {key: str(inside(folder, _relative(file, op.out_path))) for key, file in files.items()})
