@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, StrictInt
+from pydantic import Field, StrictInt, field_validator
 
+from etl.errors import ConfigError
+from etl.memory import parse_bytes
 from etl.section import Section
 
 Role = Literal["user", "item", "label", "timestamp", "categorical", "numeric", "tags", "weight", "ignore"]
@@ -115,3 +117,13 @@ class FeaturesConfig(Section):
     """Let the CPU compute what the engine gpu cannot."""
     widen: bool = False
     """Take columns of a narrower type than the graph declares, when no value changes (int32 for int64)."""
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _is_bytes(cls, limit: str | None) -> str | None:
+        try:
+            if limit is not None:
+                parse_bytes(limit)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return limit

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from etl import memory
 from etl.atomic import write_text
 from etl.errors import ConfigError
 from mews.console import ProgressLine, Terminal
@@ -71,7 +71,7 @@ def _described(
             described = explore(table, label, other, progress)
     described |= {
         "seconds": time.monotonic() - began,
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
+        "peak_rss_mb": memory.peak() >> 20,
     }
     if out is None:
         return described

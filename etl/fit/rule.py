@@ -29,6 +29,8 @@ class FitRule:
     """Raises ConfigError for options that no data can satisfy."""
     split_by: Callable[[pl.DataFrame], list[str]] = lambda table: []
     """The columns that make a row of a large table one of a kind: by them it may be split and merged in parts."""
+    streams: bool = False
+    """Whether the order of the rows is nothing to `partial`, so that Polars' streaming engine may run it."""
 
 
 RULES: Registry[FitRule] = Registry("fitted operator")

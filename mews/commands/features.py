@@ -109,8 +109,9 @@ def _mark(supported: bool) -> str:
 def _load(session: Session, workflow: str, trust_pickle: bool, data: Path | None, strict: bool = False) -> FeatureGraph:
     from etl.dtypes import from_polars
     from etl.graph import Column
-    from etl.parquet import read_schema
+    from etl.inputs import Input
     from etl.reader.saved import load_workflow
 
-    found = None if data is None else [Column(name, *from_polars(kind)) for name, kind in read_schema(data).items()]
+    kinds = {} if data is None else Input(str(data)).schema()
+    found = [Column(name, *from_polars(kind)) for name, kind in kinds.items()] or None
     return load_workflow(workflow, trust_pickle, found, session.terminal.warn, strict)

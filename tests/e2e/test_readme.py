@@ -21,6 +21,13 @@ pytestmark = pytest.mark.xdist_group("demo")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUICK = settings("bench.stock=false", "bench.seconds=0.2", "bench.concurrency=[1]", "bench.batch=[1]")
 
+WORKFLOW = """
+from nvtabular import Workflow, ops
+
+def build():
+    return Workflow((["user", "item"] >> ops.Categorify()) + (["price"] >> ops.LogOp()))
+"""
+
 
 def blocks(language: str) -> list[str]:
     """Every code block of a language, in order."""
@@ -52,6 +59,14 @@ def place(demo: Demo, tmp_path: Path) -> Path:
     )
     frame.write_parquet(tmp_path / "clicks" / "rows.parquet")
     (tmp_path / "pipeline.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
+    for name in ("rows.parquet", "last_week.parquet", "new.parquet"):
+        frame.write_parquet(tmp_path / name)
+    (tmp_path / "rows").mkdir()
+    frame.write_parquet(tmp_path / "rows" / "first.parquet")
+    (tmp_path / "my_workflow.py").write_text(WORKFLOW, encoding="utf-8")
+    save = "import nvtabular, my_workflow; w = my_workflow.build(); "
+    save += "w.fit(nvtabular.Dataset('rows.parquet', cpu=True)); w.save('saved_workflow')"
+    subprocess.run([sys.executable, "-c", save], cwd=tmp_path, capture_output=True, check=True)
     return tmp_path
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from etl.batch import Layout, transform
 from etl.errors import ConfigError, DataError
+from etl.fit import fit
 from etl.graph import Column, FeatureGraph, OpNode, Ref
 from etl.reader import door, read
 from etl.shuffle import mixed
@@ -191,3 +192,21 @@ if __name__ == "__main__":
     # Not getrusage: its peak begins with that of the process that started this one.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     sys.stdout.write(json.dumps({"peak": int(status["VmHWM"].split()[0]) << 10}))
+
+
+def test_a_part_of_the_rows_is_told_where_it_begins(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"k": ["a", "b", "a", "b", "a", "a", "b"] * 9, "y": [0, 1, 1, 1, 0, 1, 0] * 9})
+    halves = [rows[:20], rows[20:]]
+    for number, half in enumerate(halves):
+        half.write_parquet(tmp_path / f"{number}.parquet")
+    paths = [tmp_path / "0.parquet", tmp_path / "1.parquet"]
+    nvtabular = door.nvtabular()
+    workflow = nvtabular.Workflow(["k"] >> nvtabular.ops.TargetEncoding("y", kfold=3))
+    graph = fit(read(workflow, [Column("k", "string"), Column("y", "int64")]), paths)
+
+    def made(paths: list[Path], first_row: int = 0) -> list[float]:
+        out = tmp_path / f"out-{len(paths)}-{first_row}"
+        files = transform(graph, paths, out, out_of_fold=True, first_row=first_row).files
+        return pl.read_parquet(files)["TE_k_y"].to_list()
+
+    assert made(paths[1:], first_row=20) == made(paths)[20:] != made(paths[1:])

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from etl.compiler.targets.lookup_table import Dense, Hashed, LookupTable, rows_of
+from etl.compiler.targets.lookup_table import Dense, Hashed, LookupTable, Packed, rows_of
 
 EXTREME = [-(2**63) + 1, -1, 0, 1, 2**62, 2**63 - 1]
 CASES = {
@@ -48,3 +48,12 @@ def test_both_tables_find_the_same() -> None:
     asked = np.arange(-30_000, 30_000)
     assert isinstance(rows_of(keys), Dense)
     np.testing.assert_array_equal(Dense(keys).find(asked), Hashed(keys).find(asked))
+
+
+def test_a_table_of_32_bits_gives_what_the_others_give() -> None:
+    rng = np.random.default_rng(3)
+    ends = np.array([-(2**31), 2**31 - 1, 0, -1])
+    keys = np.unique(np.concatenate([rng.integers(-(2**31), 2**31, 40_000), ends]))
+    asked = np.concatenate([keys[::3], rng.integers(-(2**31), 2**31, 40_000), keys[:100] + 2**32, [2**62, -(2**62)]])
+    assert isinstance(rows_of(keys), Packed)
+    np.testing.assert_array_equal(Packed(keys).find(asked), Hashed(keys).find(asked))
