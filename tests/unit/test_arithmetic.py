@@ -63,3 +63,12 @@ def test_what_wraps_around_to_null_is_null_in_both() -> None:
     made = graph({"x": ["add", ["column", "x"], ["value", 1]]}, {}, Column("x", "int64"))
     for run in TARGETS.values():
         assert run(made, pl.DataFrame({"x": [2**63 - 1, None, 5]}))["x"] == [None, None, 6]
+
+
+def test_signs_and_sizes_of_large_integers() -> None:
+    values = [2**31, -(2**31), 2**32, 2**62, -(2**40), 0, 1, -1, None]
+    made = graph({"s": ["sign", ["column", "x"]], "a": ["abs", ["column", "x"]]}, {}, Column("x", "int64"))
+    for run in TARGETS.values():
+        found = run(made, pl.DataFrame({"x": values}))
+        assert found["s"] == [None if value is None else (value > 0) - (value < 0) for value in values]
+        assert found["a"] == [None if value is None else abs(value) for value in values]

@@ -172,8 +172,15 @@ def _function(b: Builder, expr: a.Function, x: Value) -> Value:
     if expr.name == "sign" and is_float(x.dtype):  # ONNX Runtime's Sign of NaN is not NaN
         made = b.node("Where", b.node("IsNaN", x.name), x.name, b.node("Sign", x.name))
         return x.named(made)
-    made = b.node(_FUNCTIONS[expr.name], x.name)
+    made = _sign(b, x) if expr.name == "sign" else b.node(_FUNCTIONS[expr.name], x.name)
     return _finish(b, expr, made, x.dtype, x.lengths, _is_null(b, expr.x, x))
+
+
+def _sign(b: Builder, x: Value) -> str:
+    """Return the sign of integers; ONNX Runtime's Sign of int64 has the fault of its Clip (see `clamp`)."""
+    zero = b.constant(0, x.dtype)
+    above, below = (cast(b, Value(b.node(op, x.name, zero), "bool"), x.dtype) for op in ("Greater", "Less"))
+    return b.node("Sub", above.name, below.name)
 
 
 @RULES.register(a.Truncate)
