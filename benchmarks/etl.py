@@ -29,9 +29,10 @@ from typing import Any
 import psutil
 
 from benchmarks import criteo, machine
-from benchmarks.goals import Goal
+from benchmarks.goals import Goal, judge
 from benchmarks.outputs import Difference, compare
 from benchmarks.peers import ENGINES
+from ensemble.supervisor import die_with_parent
 from etl.atomic import write_text
 from etl.errors import ConfigError, MewsError
 from etl.progress import Progress, silent
@@ -116,8 +117,9 @@ def run(
     """Measure `peers` on `rows` rows and return the report, also written to `out`/etl-<rows>.json.
 
     `data` keeps the rows for another run, `work` is where engines write (both temporary by default). Keys: rows, equal
-    (every output agrees with the first one's), engines, ratios, goals, machine, settings, created. An engine that is
-    not installed, is stopped at a limit or fails has `failed` in place of its figures. MewsError if Mews itself fails.
+    (every output agrees with that of Mews; None if there is no other), engines, ratios, goals, machine, settings,
+    created. An engine that is not installed, is stopped at a limit or fails has `failed` in place of its figures.
+    MewsError if Mews itself fails.
     """
     if rows < 2 or repeats < 1:
         raise ConfigError("bench etl", expected="at least 2 rows and 1 repeat", received=f"{rows} and {repeats}")
@@ -143,10 +145,10 @@ def _report(rows: int, measured: Mapping[str, Runs], out: Path) -> dict[str, Any
     quotients = ratios(found, rows, out)
     return {
         "rows": rows,
-        "equal": bool(compared) and all(difference.equal for difference in compared),
+        "equal": all(difference.equal for difference in compared) if compared else None,
         "engines": found,
         "ratios": quotients,
-        "goals": judge(quotients),
+        "goals": judge(quotients, GOALS),
         "machine": machine.describe() | {"peers": installed(("polars", "pandas", "pyarrow", "duckdb", "pyspark"))},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -197,12 +199,19 @@ def _measure(name: str, data: criteo.Data, out: Path, freq_threshold: int, limit
     with (
         log.open("w", encoding="utf-8") as errors,
         subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+            command,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
         ) as process,
     ):
         try:
             peak, stopped = _watch(process, limits)
-        finally:  # an interrupt reaches this process only
+        finally:  # an interrupt or SIGTERM reaches this process only
             _kill(process.pid)
         output = process.stdout.read() if process.stdout else ""
     if stopped or process.returncode:
@@ -267,12 +276,3 @@ def ratios(found: Mapping[str, Mapping[str, Any]], rows: int, out: Path) -> dict
             before = json.loads(base.read_text(encoding="utf-8"))["engines"]["mews"]["seconds"]
             quotients["mews_seconds_per_row_over_4m"] = (mews / rows) / (before / BASE_ROWS)
     return {name: round(value, 3) for name, value in quotients.items()}
-
-
-def judge(quotients: Mapping[str, float]) -> dict[str, dict[str, Any]]:
-    """Return {limit, measured, met} by name for the goals that were measured."""
-    return {
-        name: {"limit": str(goal), "measured": quotients[name], "met": goal.met(quotients[name])}
-        for name, goal in GOALS.items()
-        if name in quotients
-    }

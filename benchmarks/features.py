@@ -22,7 +22,7 @@ import polars as pl
 
 from benchmarks import machine
 from benchmarks.criteo import CARDINALITIES, CATEGORICAL, CONTINUOUS, identifiers, ranks
-from benchmarks.goals import Goal
+from benchmarks.goals import Goal, judge
 from etl.atomic import write_text
 from etl.graph import Column, FeatureGraph
 from etl.operators.categorical import vocabulary_of
@@ -61,10 +61,7 @@ def run(
     measured = {"p50_us": slowest, "largest_over_smallest_p50": results[-1]["p50_us"] / results[0]["p50_us"]}
     report = {
         "results": results,
-        "goals": {
-            name: {"limit": str(goal), "measured": round(measured[name], 3), "met": goal.met(measured[name])}
-            for name, goal in GOALS.items()
-        },
+        "goals": judge(measured, GOALS),
         "machine": machine.describe(),
         "settings": {"repeats": repeats, "rows": ROWS, "threads": 1},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""What the serving benchmark aims at: latency from one client, throughput from the most, both for one row over HTTP."""
+"""Limits on figures, and those of serving: latency from one client, throughput from the most, one row over HTTP."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ GOALS: dict[str, Goal] = {
 }
 
 
-def judge(measured: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+def judge(measured: Mapping[str, float], goals: Mapping[str, Goal] = GOALS) -> dict[str, dict[str, Any]]:
     """Return {limit, measured, met} by name for the goals that were measured."""
     return {
-        name: {"limit": str(goal), "measured": measured[name], "met": goal.met(measured[name])}
-        for name, goal in GOALS.items()
+        name: {"limit": str(goal), "measured": round(measured[name], 3), "met": goal.met(measured[name])}
+        for name, goal in goals.items()
         if name in measured
     }

@@ -73,6 +73,11 @@ def _prctl(option: int, value: int) -> None:
     ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
+def die_with_parent() -> None:
+    """As a child before it runs its program: have the kernel kill it when the thread that started it ends."""
+    _prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+
+
 def _reap(server: int) -> int | None:
     """Collect every ended child; returns the exit status of `server` if it was among them."""
     status = None
@@ -137,6 +142,8 @@ def supervise(command: list[str], log: str, token: str, folder: str, grace: floa
         signal.signal(number, lambda *_: None)
     _prctl(_SET_CHILD_SUBREAPER, 1)
     try:
+        if not Path(log).parent.is_dir():  # whoever asked for a server was interrupted, and has removed the folder
+            return 0
         with Path(log).open("ab") as output:
             server = subprocess.Popen(
                 command,
@@ -144,7 +151,7 @@ def supervise(command: list[str], log: str, token: str, folder: str, grace: floa
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=lambda: _prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL),
+                preexec_fn=die_with_parent,
             ).pid
         print(server, flush=True)
         status = _wait(server, wakeup, sys.stdin.fileno(), None)

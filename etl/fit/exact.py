@@ -83,6 +83,10 @@ class Total:
         return _divide(spread, self.count * (self.count - ddof), 2 * _UNIT)
 
 
+_MOST_ZEROS = 10_000
+"""More bits than a sum of squares of doubles has, in units of the least one's square."""
+
+
 def spell(number: int) -> str:
     """Return a whole number as text that is short for multiples of a power of two: `-0x5p1200`."""
     zeros = (number & -number).bit_length() - 1 if number else 0
@@ -92,6 +96,8 @@ def spell(number: int) -> str:
 def unspell(text: str) -> int:
     """Return the number that `spell` wrote; ValueError for other text."""
     digits, _, zeros = text.partition("p")
+    if len(text) > _MOST_ZEROS or not 0 <= int(zeros) <= _MOST_ZEROS:
+        raise ValueError(f"{text[:40]!r} is no sum of doubles")
     return int(digits, 16) << int(zeros)
 
 

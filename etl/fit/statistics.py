@@ -17,6 +17,7 @@ import polars as pl
 from etl.atomic import atomic_folder
 from etl.errors import ArtifactError
 from etl.graph import digest
+from etl.untrusted import read_json, read_table, typed
 
 FORMAT = "mews-statistics"
 VERSION = 1
@@ -62,16 +63,20 @@ class Statistics:
     @staticmethod
     def load(folder: Path) -> Statistics:
         """Read the statistics in `folder`; ArtifactError if a file is missing, changed, truncated or not ours."""
-        document = _read_json(folder / "statistics.json")
-        found: dict[str, dict[tuple[str, str], pl.DataFrame]] = {"tables": {}, "seen": {}}
+        document = read_json(folder / "statistics.json", _HINT)
         try:
             if (document["format"], document["version"]) != (FORMAT, VERSION):
                 raise ValueError(f"it is {document['format']!r} version {document['version']!r}")
-            for entry in document["files"]:
-                table = _read_table(folder, str(entry["file"]), str(entry["digest"]))
-                found[entry["kind"]][str(entry["node"]), str(entry["key"])] = table
-            fingerprint, rows, updates = str(document["fingerprint"]), int(document["rows"]), int(document["updates"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            fingerprint = typed(document["fingerprint"], str, "fingerprint")
+            rows, updates = (_counted(document[name], name) for name in ("rows", "updates"))
+            entries = [_entry(value) for value in typed(document["files"], list, "files")]
+            found: dict[str, dict[tuple[str, str], pl.DataFrame]] = {"tables": {}, "seen": {}}
+            for entry in entries:
+                place = (entry["node"], entry["key"])
+                if place in found[entry["kind"]]:
+                    raise ValueError(f"files: {place} twice")
+                found[entry["kind"]][place] = _read_table(folder, entry)
+        except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{folder / 'statistics.json'} is not Mews' statistics: {error}", hint=_HINT) from error
         return Statistics(fingerprint, rows, updates, found["tables"], found["seen"])
 
@@ -88,24 +93,23 @@ def _as_text(series: pl.Series) -> pl.Series:
     return pl.Series(series.name, [None if value is None else repr(value) for value in series.to_list()], pl.String)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}", hint=_HINT) from error
-    if not isinstance(document, dict):
-        raise ArtifactError(str(path), expected="a JSON object", received=type(document).__name__, hint=_HINT)
-    return document
+def _counted(value: Any, name: str) -> int:
+    """Return a number of rows or of updates; ValueError for what is none."""
+    number: int = typed(value, int, name)
+    if not 0 <= number < 2**63:
+        raise ValueError(f"{name}: expected a number of them, received {number}")
+    return number
 
 
-def _read_table(folder: Path, file: str, expected: str) -> pl.DataFrame:
-    path = folder / file
-    if path.name != file:
-        raise ArtifactError(f"statistics file {file!r}", expected=f"a file in {folder}", received=file)
-    try:
-        table = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}", hint=_HINT) from error
-    if digest_of(table) != expected:
-        raise ArtifactError(str(path), expected=f"content {expected}", received="other content", hint=_HINT)
+def _entry(value: Any) -> dict[str, str]:
+    """Return what is said of one file, every value a text."""
+    entry = typed(value, dict, "file")
+    return {name: typed(entry[name], str, name) for name in ("kind", "node", "key", "file", "digest")}
+
+
+def _read_table(folder: Path, entry: Mapping[str, str]) -> pl.DataFrame:
+    table = read_table(folder, entry["file"], "statistics file", _HINT)
+    if digest_of(table) != entry["digest"]:
+        expected = f"content {entry['digest']}"
+        raise ArtifactError(str(folder / entry["file"]), expected=expected, received="other content", hint=_HINT)
     return table

@@ -35,6 +35,7 @@ Key = tuple[str, str]
 
 _SETTLE = ("ReduceDtypeSize", "DropLowCardinality")
 """Operators whose statistics decide types and columns of the graph."""
+_AGAIN = "Fit again on all of the data."
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def update(
     with scheduler(on, workers) as where:
         added, rows = aggregate(graph, nodes, files, progress, rows_per_slice, limit, where, first_row=statistics.rows)
     step = statistics.updates + 1
+    _compare(statistics, added)
     tables = {key: _merged(nodes, key, [statistics.tables[key], table]) for key, table in added.items()}
     seen = _seen(nodes, statistics, added, step)
     states = finish(nodes, tables)
@@ -108,20 +110,30 @@ def _refuse(graph: FeatureGraph, statistics: Statistics) -> None:
     levels = passes(graph)
     if not levels:
         raise ConfigError("update", expected="an operator that is fitted", received="none")
-    hint = "Fit again on all of the data."
     for node in graph.nodes:
         if node.op in _SETTLE:
             reason = "what the columns are was decided by the old rows"
-            raise ConfigError(f"a graph with {node.op} cannot be updated: {reason}", hint=hint)
+            raise ConfigError(f"a graph with {node.op} cannot be updated: {reason}", hint=_AGAIN)
     if len(levels) > 1:
         later = ", ".join(f"{node.op} {node.id}" for level in levels[1:] for node in level)
         reason = "it was fitted on what other fitted operators made of the old rows, and that moves with the new ones"
-        raise ConfigError(f"{later} cannot be updated: {reason}", hint=hint)
+        raise ConfigError(f"{later} cannot be updated: {reason}", hint=_AGAIN)
     for node in levels[0]:
         if (above := graph.rows[node.inputs[0].node]) != "input" and facts(_op(graph, above)).rows == "regroups":
-            raise ConfigError(f"{node.op} {node.id} cannot be updated: {above} regroups all rows", hint=hint)
+            raise ConfigError(f"{node.op} {node.id} cannot be updated: {above} regroups all rows", hint=_AGAIN)
         if node.params.get("single_table"):
-            raise ConfigError(f"Categorify {node.id} cannot be updated: in a single table codes move", hint=hint)
+            raise ConfigError(f"Categorify {node.id} cannot be updated: in a single table codes move", hint=_AGAIN)
+
+
+def _compare(statistics: Statistics, added: Mapping[Key, pl.DataFrame]) -> None:
+    """Raise ArtifactError unless the tables of `statistics` are those of the same operators, of the same types."""
+    for key, table in added.items():
+        seen = {**{name: kind for name, kind in table.schema.items() if name != "count"}, "last_seen": pl.Int64()}
+        known, last = statistics.tables.get(key), statistics.seen.get(key)
+        if known is None or known.schema != table.schema or (last is not None and last.schema != seen):
+            received = "none" if known is None else f"{dict(known.schema)}"[:200]
+            expected = f"{dict(table.schema)}"[:200]
+            raise ArtifactError(f"the statistics of {key}", expected=expected, received=received, hint=_AGAIN)
 
 
 def _op(graph: FeatureGraph, id: str) -> str:
@@ -130,7 +142,10 @@ def _op(graph: FeatureGraph, id: str) -> str:
 
 def _merged(nodes: Sequence[OpNode], key: Key, tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
     op = next(node.op for node in nodes if node.id == key[0])
-    return RULES[op].merge(tables)
+    try:
+        return RULES[op].merge(tables)
+    except (ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+        raise ArtifactError(f"the statistics of {key} cannot be added to", received=str(error), hint=_AGAIN) from error
 
 
 def _seen(

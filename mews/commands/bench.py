@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,17 +38,23 @@ def bench_etl(
     data: Annotated[Path | None, typer.Option("--data", help="Folder that keeps the generated rows.")] = None,
     out: _Out = _RESULTS,
 ) -> Any:
-    """Measure batch features of Criteo-shaped data, beside NVTabular, Polars by hand, pandas, DuckDB and PySpark."""
+    """Measure batch features of Criteo-shaped data, beside NVTabular, Polars by hand, pandas, DuckDB and PySpark.
+
+    Each output is compared, cell by cell, with that of Mews. `equal` is true if all agree, false if one does not, and
+    null if there was nothing to compare, as with --peers mews.
+    """
     from benchmarks import etl
     from mews.report import engines
 
+    # As an exit, so that the engine that runs is ended and its files are removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with session.terminal.stage("bench") as progress:
         report = etl.run(
             rows, out, peers=peers, repeats=repeats, freq_threshold=freq_threshold, data=data, progress=progress
         )
     table, plot = engines.write(report, out)
     session.terminal.line(columns(engines.rows(report), *engines.HEADERS))
-    session.terminal.line(f"outputs {'agree' if report['equal'] else 'do NOT all agree'}; {table}, {plot}")
+    session.terminal.line(f"{engines.agreement(report)}; {table}, {plot}")
     return report
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from etl.atomic import write_text
-from mews.report.svg import Axis, element, figure, line, text, text_width
+from mews.report.svg import Scale, element, figure, line, shorten, text, text_width, ticks
 
 HEADERS = ("engine", "fit s", "transform s", "total s", "rows/s", "peak MiB", "x Mews")
 NAMES = {
@@ -20,12 +20,14 @@ NAMES = {
     "duckdb": "DuckDB",
     "spark": "PySpark",
 }
-_BAR, _STEP, _TOP = 16.0, 30.0, 56.0
+_BAR, _STEP, _TOP, _COLUMN, _FONT = 16.0, 28.0, 58.0, 64.0, 13.0
+_KEY = 40.0
 _STYLE = """
-text { font: 12px system-ui, sans-serif; fill: #1f2328; } .label { font-weight: 600; } .note { fill: #59636e; }
-.grid { stroke: #d1d9e0; } .fit { fill: #9ecae9; } .transform { fill: #4c78a8; } .failed { fill: #b3261e; }
+text { font: 13px system-ui, sans-serif; fill: #1f2328; } .label { font-weight: 600; } .note { fill: #59636e; }
+.grid { stroke: #d1d9e0; } .fit { fill: #5a97cf; } .transform { fill: #1f4e79; } .failed { fill: #b3261e; }
 @media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3; } .note { fill: #9198a1; } .grid { stroke: #3d444d; } .failed { fill: #ff8a80; } }
+  text { fill: #e6edf3; } .note { fill: #9198a1; } .grid { stroke: #3d444d; } .failed { fill: #ff8a80; }
+  .fit { fill: #9ecae9; } .transform { fill: #4c78a8; } }
 """
 
 
@@ -58,7 +60,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     measured_on = (
         f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_mb']:,} MiB; repeats: {settings['repeats']}, "
         f"medians; frequency threshold: {settings['freq_threshold']}. "
-        f"Outputs {'agree' if report['equal'] else 'do not all agree'}. Starting (imports, the JVM) is not counted."
+        f"{agreement(report)}. Starting (imports, the JVM) is not counted."
     )
     lines = [
         f"# {report['rows']:,} rows, 26 categorical and 13 continuous columns",
@@ -77,38 +79,49 @@ def markdown(report: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(report: Mapping[str, Any], width: float = 760.0) -> str:
+def agreement(report: Mapping[str, Any]) -> str:
+    """Say in words whether all outputs are the same, or that none was compared."""
+    return {
+        True: "Outputs agree",
+        False: "Outputs do NOT all agree",
+        None: "Outputs were not compared: no second engine made any",
+    }[report["equal"]]
+
+
+def draw(report: Mapping[str, Any], width: float = 480.0) -> str:
     """Return bars of seconds, fit and transform one after the other, an engine in each line, as an SVG file."""
     engines = report["engines"]
-    values = [float(found["seconds"]) for found in engines.values() if "seconds" in found]
-    left = max(text_width(NAMES[name]) for name in engines) + 24
+    slowest = max(float(found["seconds"]) for found in engines.values() if "seconds" in found)
+    left = max(text_width(NAMES[name], _FONT) for name in engines) + 26
     bottom = _TOP + _STEP * len(engines)
-    axis = Axis(label="seconds", low=0.0)
-    scale = axis.scale(values, left, width - 150)
-    parts = [element("style", _STYLE), text(0, 16, f"{report['rows']:,} rows: fit and transform", css="label")]
-    parts += [_key(left, "fit", 0.0), _key(left, "transform", 60.0)]
-    for value, mark in axis.marks(scale, 6):
-        parts.append(line(scale(value), _TOP - 6, scale(value), bottom, "grid"))
-        parts.append(text(scale(value), bottom + 16, mark, anchor="middle", css="note"))
-    parts.append(text(scale.stop + 12, bottom + 16, "seconds", css="note"))
+    scale = Scale(0.0, slowest, left, width - 2 * _COLUMN)
+    parts = [element("style", _STYLE), text(0, 16, f"{report['rows']:,} rows: seconds by engine", css="label")]
+    parts += [_key(left, "fit", 0.0), _key(left, "transform", 52.0)]
+    parts += [text(width - _COLUMN, _KEY, "total", anchor="end", css="note")]
+    parts += [text(width, _KEY, "memory", anchor="end", css="note")]
+    for value in ticks(0.0, slowest, 6):
+        parts.append(line(scale(value), _TOP - 4, scale(value), bottom - 6, "grid"))
+        parts.append(text(scale(value), bottom + 10, f"{value:g} s", anchor="middle", css="note"))
     for number, (name, found) in enumerate(engines.items()):
-        y = _TOP + _STEP * number
-        parts.append(text(left - 8, y + 12.5, NAMES[name], anchor="end"))
-        if "failed" in found:
-            parts.append(text(left + 4, y + 12.5, str(found["failed"]), css="failed"))
-            continue
-        parts += [
-            _bar(scale(begin), scale(end), y, css)
-            for css, begin, end in (
-                ("fit", 0.0, found["fit_seconds"]),
-                ("transform", found["fit_seconds"], found["seconds"]),
-            )
-        ]
-        told = f"{found['seconds']:.1f} s, {found['peak_rss_mb'] / 1024:.1f} GiB"
-        parts.append(text(scale(found["seconds"]) + 6, y + 12.5, told, css="note"))
+        parts += _engine(name, found, scale, width, _TOP + _STEP * number)
     said = ", ".join(f"{NAMES[n]} {f['seconds']:.1f} s" for n, f in engines.items() if "seconds" in f)
-    drawn = figure(width, bottom + 28, f"Seconds by engine: {said}", *parts)
+    drawn = figure(width, bottom + 20, f"Seconds by engine: {said}", *parts)
     return str(drawn).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + "\n"
+
+
+def _engine(name: str, found: Mapping[str, Any], scale: Scale, width: float, y: float) -> list[Markup]:
+    """Return one line: the name, the bars and the figures beside them, or why there are none."""
+    baseline = y + 12.5
+    parts = [text(scale.start - 10, baseline, NAMES[name], anchor="end", css="label" if name == "mews" else "")]
+    if "failed" in found:
+        why = str(found["failed"])
+        shown = shorten(why, width - scale.start - 6, _FONT)
+        return [*parts, text(scale.start + 6, baseline, shown, css="failed", tip=why)]
+    fitted, ended = found["fit_seconds"], found["seconds"]
+    parts += [_bar(scale(0.0), scale(fitted), y, "fit"), _bar(scale(fitted), scale(ended), y, "transform")]
+    parts.append(text(width - _COLUMN, baseline, f"{ended:.1f} s", anchor="end"))
+    parts.append(text(width, baseline, f"{found['peak_rss_mb'] / 1024:.1f} GiB", anchor="end"))
+    return parts
 
 
 def _bar(start: float, stop: float, y: float, css: str) -> Markup:
@@ -116,5 +129,5 @@ def _bar(start: float, stop: float, y: float, css: str) -> Markup:
 
 
 def _key(left: float, name: str, shift: float) -> Markup:
-    box = element("rect", x=left + shift, y=27.0, width=10.0, height=10.0, class_=name)
-    return element("g", box, text(left + shift + 14, 36, name, css="note"))
+    box = element("rect", x=left + shift, y=_KEY - 9.5, width=10.0, height=10.0, class_=name)
+    return element("g", box, text(left + shift + 14, _KEY, name, css="note"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,3 +79,9 @@ def test_ensemble_loads_neither_training_nor_nvtabular() -> None:
     names = [path.stem for path in (ROOT / "ensemble").glob("*.py") if path.stem != "__init__"]
     loaded = loaded_by("; ".join(f"import ensemble.{name}" for name in names))
     assert not loaded & {"nvtabular", "merlin", "tensorflow", "training"}
+
+
+def test_every_package_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    made = {".".join(path.parent.relative_to(ROOT).parts) for path in FILES if path.name == "__init__.py"}
+    assert made <= set(listed)

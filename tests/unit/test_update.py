@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,66 @@ def test_damaged_statistics_are_refused(damage: str, tmp_path: Path) -> None:
         (folder / "statistics.json").write_text('{"format": "other"}')
     with pytest.raises(ArtifactError, match="statistics"):
         Statistics.load(folder)
+
+
+def _rewrite(folder: Path, **changes: Any) -> None:
+    path = folder / "statistics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def _of_first_file(folder: Path, **changes: Any) -> None:
+    first, *rest = json.loads((folder / "statistics.json").read_text())["files"]
+    _rewrite(folder, files=[first | changes, *rest])
+
+
+def _link(folder: Path) -> None:
+    file = folder / "tables.0.parquet"
+    file.rename(folder.parent / "elsewhere.parquet")
+    file.symlink_to(folder.parent / "elsewhere.parquet")
+
+
+def _bomb(folder: Path) -> None:
+    rows = pl.select(value=pl.repeat("", 20_000_000), count=pl.repeat(1, 20_000_000))
+    rows.write_parquet(folder / "tables.0.parquet")
+
+
+HOSTILE: dict[str, Any] = {
+    "a link": _link,
+    "a table larger than its file": _bomb,
+    "rows as text": lambda folder: _rewrite(folder, rows="3"),
+    "rows that are true": lambda folder: _rewrite(folder, rows=True),
+    "fewer rows than none": lambda folder: _rewrite(folder, rows=-1),
+    "updates beyond int64": lambda folder: _rewrite(folder, updates=2**63),
+    "files that are no list": lambda folder: _rewrite(folder, files={"a": 1}),
+    "a file that is no text": lambda folder: _of_first_file(folder, file=["tables.0.parquet"]),
+    "a file elsewhere": lambda folder: _of_first_file(folder, file="../1.parquet"),
+    "a file of no kind": lambda folder: _of_first_file(folder, kind="other"),
+    "a file twice": lambda folder: _rewrite(
+        folder, files=json.loads((folder / "statistics.json").read_text())["files"][:1] * 2
+    ),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_statistics_are_refused(change: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "statistics"
+    Steps(tmp_path, "aab").statistics.save(folder)
+    change(folder)
+    with pytest.raises(ArtifactError, match="statistics"):
+        Statistics.load(folder)
+
+
+@pytest.mark.parametrize(
+    "column", [pl.lit("0x1p99999999999").alias("sum"), pl.lit("one").alias("sum"), pl.lit(1).alias("count"), None]
+)
+def test_tables_of_other_types_or_values_are_not_added_to(column: pl.Expr | None, tmp_path: Path) -> None:
+    steps = Steps(tmp_path, "aab")
+    tables = dict(steps.statistics.tables)
+    moments = tables.pop(("Normalize", "moments"))
+    if column is not None:
+        tables["Normalize", "moments"] = moments.with_columns(column)
+    with pytest.raises(ArtifactError, match=r"statistics of .*moments"):
+        update(steps.graph, replace(steps.statistics, tables=tables), [steps.write("b")])
 
 
 def test_what_cannot_be_updated_is_refused(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from etl.operators.categorical import (
     parts_of,
     vocabularies,
 )
+from etl.reader.carried import carried
 from etl.reader.rules import Rule, State, add, plain
-from etl.reader.rules.hashing import make_crossed, make_hash
 
 _SAFE_NAME = re.compile(r"[\w .=-]+")
 _OURS = ("groups", "vocabs", "strict_nvtabular")
@@ -117,7 +117,7 @@ def _make(ops: Any, node: OpNode) -> Any:
 
 
 def _bucketed(ops: Any, node: OpNode) -> Any:
-    crossed, stock = make_crossed(), ops.Categorify
+    crossed, stock = carried("hashing").crossed, ops.Categorify
     spread = {
         column.name: (parts_of(node, column.name), buckets_of(node, column.name), column.is_list)
         for column in node.outputs
@@ -202,7 +202,7 @@ def _hash_params(op: Any, selector: Any) -> dict[str, Any]:
 
 def _make_hash_bucket(ops: Any, node: OpNode) -> Any:
     """Return a HashBucket that uses our hash."""
-    hashed = make_hash()
+    hashed = carried("hashing").hashed
     lists = {column.name for column in node.outputs if column.is_list}
 
     class HashBucket(ops.HashBucket):  # type: ignore[misc]
@@ -233,7 +233,7 @@ def _cross_params(op: Any, selector: Any) -> dict[str, Any]:
 
 def _make_hashed_cross(ops: Any, node: OpNode) -> Any:
     """Return a HashedCross that uses our hash."""
-    crossed = make_crossed()
+    crossed = carried("hashing").crossed
     (output,) = (column.name for column in node.outputs)
 
     class HashedCross(ops.HashedCross):  # type: ignore[misc]

@@ -8,8 +8,8 @@ import numpy as np
 
 from etl.graph import OpNode
 from etl.operators.rows import AGGREGATIONS
+from etl.reader.carried import carried
 from etl.reader.rules import Rule, add, plain, same_arguments
-from etl.reader.rules.traced import evaluator
 from etl.reader.trace import Untraceable, trace_filter
 
 _DTYPES: dict[str, Any] = {"count": np.int32, "nunique": np.int32}
@@ -77,7 +77,7 @@ def _filter_reason(op: Any) -> str:
 
 
 def _make_filter(ops: Any, node: OpNode) -> Any:
-    run, tree = evaluator(), node.params["keep"]
+    run, tree = carried("trees").run, node.params["keep"]
     return ops.Filter(lambda frame: run(tree, frame))
 
 

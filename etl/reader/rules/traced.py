@@ -10,7 +10,7 @@ from etl.compiler.expr import Col, Refusal
 from etl.compiler.lowering import type_of
 from etl.compiler.lowering.traced import lower_tree
 from etl.graph import OpNode
-from etl.operators.traced import CALLS
+from etl.reader.carried import carried
 from etl.reader.columns import TO_MERLIN, from_merlin
 from etl.reader.rules import Rule, add, plain
 from etl.reader.trace import Untraceable, trace_column
@@ -113,121 +113,8 @@ def _make(ops: Any, node: OpNode) -> Any:
 
 def column_function(trees: dict[str, Any]) -> Callable[[Any, Any], Any]:
     """Return a function of a column and its frame that does what the tree of the column's name says."""
-    run = evaluator()
+    run = carried("trees").run
     return lambda column, frame: run(trees[column.name], frame) if column.name in trees else column
-
-
-def evaluator() -> Callable[[Any, Any], Any]:
-    """Return what runs a tree over a pandas frame.
-
-    Everything it needs is made in here, so that cloudpickle writes it into a saved workflow, which then needs no Mews.
-    """
-    import operator
-
-    import numpy as np
-    import pandas as pd
-
-    counts = {name: count for name, (count, _) in CALLS.items()}
-
-    def constant(value: Any) -> Any:
-        return float(value["float"]) if isinstance(value, dict) else value
-
-    def where(condition: Any, x: Any, y: Any) -> Any:
-        if hasattr(x, "where"):
-            return x.where(condition, np.nan if y is None else y)
-        if hasattr(y, "mask"):
-            return y.mask(condition, np.nan if x is None else x)
-        return pd.Series(np.where(condition, x, y), index=condition.index)
-
-    def date(x: Any, part: str) -> Any:
-        if part == "total_seconds":
-            return x.dt.total_seconds()
-        if part == "normalize":
-            return x.dt.normalize()
-        floors = {"floor_hour": "h", "floor_minute": "min", "floor_second": "s"}
-        return x.dt.floor(floors[part]) if part in floors else getattr(x.dt, part)
-
-    def text(x: Any, name: str, arguments: Any) -> Any:
-        plain_text = {"regex": False} if name in ("contains", "replace") else {}
-        missing = {"na": False} if name in ("contains", "startswith", "endswith") else {}
-        made = getattr(x.str, name)(*arguments, **plain_text, **missing)
-        return made.astype(bool) if missing else made
-
-    def truncated(x: Any, dtype: str) -> Any:
-        names = {"string": "object", "datetime": "datetime64[us]"}
-        dtype = names.get(dtype, dtype)
-        if x.dtype.kind != "f" or np.dtype(dtype).kind not in "iu":
-            return x.astype(dtype)
-        limits = np.iinfo(dtype)
-        held = (x > limits.min) & (x < float(limits.max) + (dtype != "int64"))
-        return x.astype(dtype) if held.all() else np.trunc(x.where(held))
-
-    calls: dict[str, Any] = {
-        **{
-            name: getattr(operator, name)
-            for name in [
-                "add",
-                "sub",
-                "mul",
-                "floordiv",
-                "mod",
-                "pow",
-                "eq",
-                "ne",
-                "lt",
-                "le",
-                "gt",
-                "ge",
-                "neg",
-                "xor",
-            ]
-        },
-        **{
-            name: getattr(np, name)
-            for name in [
-                "sign",
-                "floor",
-                "ceil",
-                "rint",
-                "exp",
-                "expm1",
-                "log",
-                "log1p",
-                "log2",
-                "log10",
-                "sqrt",
-                "square",
-            ]
-        },
-        **{name: getattr(np, name) for name in ["sin", "cos", "tan", "tanh", "isnan", "isinf", "minimum", "maximum"]},
-        "div": operator.truediv,
-        "and": operator.and_,
-        "or": operator.or_,
-        "not": operator.invert,
-        "abs": abs,
-        "where": where,
-        "fillna": lambda x, value: x.fillna(value),
-        "isna": lambda x: x.isna(),
-        "isin": lambda x, values: x.isin(values),
-        "clip": lambda x, low, high: x.clip(low, high),
-        "round": lambda x, decimals: x.round(decimals),
-        "astype": truncated,
-        "date": date,
-        "text": text,
-    }
-
-    def run(tree: Any, frame: Any) -> Any:
-        name, parts = tree[0], tree[1:]
-        if name == "column":
-            return frame[parts[0]]
-        if name == "value":
-            return constant(parts[0])
-        if name in ("moment", "span"):
-            return (pd.Timestamp if name == "moment" else pd.Timedelta)(parts[0], unit="us")
-        trees, literals = parts[: counts[name]], parts[counts[name] :]
-        return calls[name](*(run(part, frame) for part in trees), *literals)
-
-    return run
 
 
 def _unmakeable(node: OpNode) -> tuple[str, str] | None:
