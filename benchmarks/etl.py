@@ -32,7 +32,7 @@ from benchmarks import criteo, machine
 from benchmarks.goals import Goal, judge
 from benchmarks.outputs import Difference, compare
 from benchmarks.peers import ENGINES
-from ensemble.supervisor import die_with_parent
+from ensemble.server.supervisor import die_with_parent
 from etl.atomic import write_text
 from etl.errors import ConfigError, MewsError
 from etl.progress import Progress, silent

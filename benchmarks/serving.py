@@ -27,8 +27,8 @@ from benchmarks import goals, identity, machine, stock
 from benchmarks.perf_analyzer import STABLE, BenchmarkError, Figures, Load, PerfAnalyzer, write_data
 from ensemble import manifest, pbtxt
 from ensemble.config import ServeConfig
-from ensemble.encode import encode
-from ensemble.server import TritonServer
+from ensemble.requests.encode import encode
+from ensemble.server.triton import TritonServer
 from ensemble.spec import RequestColumn, RequestSchema
 from etl.atomic import write_text
 from etl.graph import FeatureGraph

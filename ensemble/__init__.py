@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ensemble.client import Client, ModelMetadata
-    from ensemble.export import Exported
+    from ensemble.client.client import Client, ModelMetadata
+    from ensemble.export.export import Exported
     from ensemble.manifest import Manifest, Verification, verify
-    from ensemble.rows import read_rows
-    from ensemble.server import TritonServer
+    from ensemble.requests.rows import read_rows
+    from ensemble.server.triton import TritonServer
     from ensemble.spec import RequestColumn, RequestSchema
 
 __all__ = [
@@ -30,15 +30,15 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Client": "client",
-    "Exported": "export",
+    "Client": "client.client",
+    "Exported": "export.export",
     "Manifest": "manifest",
-    "ModelMetadata": "client",
+    "ModelMetadata": "client.client",
     "RequestColumn": "spec",
     "RequestSchema": "spec",
-    "TritonServer": "server",
+    "TritonServer": "server.triton",
     "Verification": "manifest",
-    "read_rows": "rows",
+    "read_rows": "requests.rows",
     "verify": "manifest",
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tritonclient.utils import serialize_byte_tensor
 
-from ensemble.encode import Array
+from ensemble.requests.encode import Array
 from ensemble.spec import TensorSpec, Warmup, WarmupTensor
 
 

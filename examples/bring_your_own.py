@@ -68,7 +68,7 @@ def main(folder: Path) -> None:
 
     from ensemble import Client, RequestSchema, TritonServer
     from ensemble.config import ExportConfig
-    from ensemble.export import export
+    from ensemble.export.export import export
     from etl.compiler import to_onnx
     from etl.reader import read
     from training.onnx import keras_to_onnx

@@ -67,13 +67,13 @@ def _guard(name: str, find: Callable[[], object], cost: str) -> Check:
 
 
 def _libpython() -> Check:
-    from ensemble.embedded import libpython
+    from ensemble.server.embedded import libpython
 
     return _guard("libpython", libpython, "Without it nothing can be served.")
 
 
 def _triton() -> Check:
-    from ensemble.embedded import find
+    from ensemble.server.embedded import find
 
     with tempfile.TemporaryDirectory() as folder:
         return _guard(

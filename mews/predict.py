@@ -23,8 +23,8 @@ def predict(
     session: Session, rows_file: Path, protocol: Protocol, triton_url: str | None, output: Path | None
 ) -> dict[str, Any]:
     """Score the rows of `rows_file` and print, write or return them; columns a request does not have are left out."""
-    from ensemble.client import Client
-    from ensemble.rows import read_rows
+    from ensemble.client.client import Client
+    from ensemble.requests.rows import read_rows
 
     if output is not None and output.suffix not in _WRITERS:
         raise ConfigError(f"--output {output}", expected=f"a name that ends in {', '.join(_WRITERS)}")
@@ -62,7 +62,7 @@ def _address(session: Session, protocol: Protocol, triton_url: str | None) -> It
 
 def running_server(session: Session) -> dict[str, str] | None:
     """Return the addresses of a `mews serve` of this run, None if none answers."""
-    from ensemble.client import Client
+    from ensemble.client.client import Client
 
     try:
         urls: dict[str, str] = json.loads(session.run.serving.read_text(encoding="utf-8"))

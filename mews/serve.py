@@ -16,7 +16,7 @@ _DEFAULT_PORTS = {"http_port": 8000, "grpc_port": 8001, "metrics_port": 8002}
 
 def serve(session: Session, given: dict[str, Any], triton_url: str | None) -> dict[str, Any]:
     """Serve the run's repository until Ctrl-C or SIGTERM; with `triton_url`, check that server instead."""
-    from ensemble.server import TritonServer
+    from ensemble.server.triton import TritonServer
     from mews.stages.serving import server
 
     config, run, name = session.config, session.run, session.config.export.name

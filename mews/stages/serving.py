@@ -32,7 +32,7 @@ def export(context: Context) -> dict[str, Any]:
     """Compile the features and the model to ONNX and write the next version of the ensemble."""
     import onnx
 
-    from ensemble.export import export as run_export
+    from ensemble.export.export import export as run_export
     from ensemble.spec import RequestSchema
     from etl.compiler import to_onnx as features_to_onnx
     from training.onnx import to_onnx as model_to_onnx
@@ -69,7 +69,7 @@ def export(context: Context) -> dict[str, Any]:
 
 def query(context: Context) -> dict[str, Any]:
     """Send every held-out row through HTTP and gRPC, and compare with the offline scores."""
-    from ensemble.client import Client
+    from ensemble.client.client import Client
 
     run, config = context.run, context.config
     rows = held_out(run, serving_graph(run)).collect()
@@ -107,8 +107,8 @@ def held_out(run: Run, graph: FeatureGraph) -> pl.LazyFrame:
 @contextlib.contextmanager
 def server(run: Run, config: ServeConfig, model: str) -> Iterator[dict[Protocol, str]]:
     """Yield the addresses, by protocol, of a server that has `model`: the configured one or an embedded one."""
-    from ensemble.client import Client
-    from ensemble.server import TritonServer
+    from ensemble.client.client import Client
+    from ensemble.server.triton import TritonServer
 
     if config.triton_url is None:
         with TritonServer(run.repository, config, [model]) as triton:
@@ -182,7 +182,7 @@ def bench_table(result: Mapping[str, Any]) -> Any:
 
 def _variant(context: Context, repository: Path, fused: bool) -> Path:
     """Export what was exported once more, into a folder of its own: chained and fused are both measured."""
-    from ensemble.export import export as run_export
+    from ensemble.export.export import export as run_export
     from ensemble.spec import RequestSchema
 
     run, graph = context.run, serving_graph(context.run)

@@ -12,8 +12,8 @@ import onnxruntime
 import polars as pl
 import pytest
 
-from ensemble.encode import encode
-from ensemble.rows import from_arrays
+from ensemble.requests.encode import encode
+from ensemble.requests.rows import from_arrays
 from ensemble.spec import RequestSchema
 from etl.compiler import feature_tensors, to_onnx, to_polars
 from etl.errors import CompileError, ConfigError, RequestError

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import serving
 from benchmarks.goals import GOALS
 from ensemble.config import ExportConfig
-from ensemble.export import export
+from ensemble.export.export import export
 from ensemble.spec import RequestSchema
 from etl.graph import FeatureGraph
 

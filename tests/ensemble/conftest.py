@@ -13,10 +13,10 @@ import polars as pl
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ensemble.client import Client
+from ensemble.client.client import Client
 from ensemble.config import ExportConfig
-from ensemble.export import Exported, export
-from ensemble.server import TritonServer
+from ensemble.export.export import Exported, export
+from ensemble.server.triton import TritonServer
 from ensemble.spec import RequestColumn, RequestSchema
 
 FINGERPRINT = "f" * 64

@@ -16,7 +16,7 @@ import tritonclient.grpc as triton
 from onnx import TensorProto, helper, numpy_helper
 from tritonclient.utils import InferenceServerException
 
-from ensemble.server import TritonServer
+from ensemble.server.triton import TritonServer
 
 ROWS = 10
 _CONFIG = 'backend: "onnxruntime"\nmax_batch_size: 64\n'

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ensemble.client import Client
-from ensemble.encode import encode, to_json
+from ensemble.client.client import Client
 from ensemble.repository import current
-from ensemble.server import TritonServer
+from ensemble.requests.encode import encode, to_json
+from ensemble.server.triton import TritonServer
 from ensemble.spec import RequestColumn, TensorSpec
 from etl.errors import RequestError, ServerError
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
-from ensemble.encode import encode, to_json
+from ensemble.requests.encode import encode, to_json
 from ensemble.spec import RequestColumn, RequestSchema
 from etl.dtypes import DTYPES
 from etl.errors import RequestError

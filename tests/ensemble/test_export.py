@@ -10,14 +10,14 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from ensemble.client import Client
+from ensemble.client.client import Client
 from ensemble.config import ExportConfig
-from ensemble.encode import encode
-from ensemble.export import export
+from ensemble.export.export import export
 from ensemble.manifest import load, verify
 from ensemble.pbtxt import parse
 from ensemble.repository import current, versions
-from ensemble.server import TritonServer
+from ensemble.requests.encode import encode
+from ensemble.server.triton import TritonServer
 from ensemble.spec import Batching, RequestColumn, RequestSchema, TensorSpec
 from etl.errors import ArtifactError
 
@@ -206,7 +206,7 @@ sys.path[:0] = [sys.argv[1]]
 from pathlib import Path
 import polars, onnxruntime, onnx
 from ensemble.config import ExportConfig
-from ensemble.export import export
+from ensemble.export.export import export
 from ensemble.manifest import load
 def run():
     schema = load(Path(sys.argv[4]) / "shop" / "1").request

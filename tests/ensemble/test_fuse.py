@@ -4,9 +4,9 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from ensemble.encode import encode
-from ensemble.fuse import fingerprint, fuse, optimise
-from ensemble.onnx_file import OnnxFile
+from ensemble.graphs.fuse import fingerprint, fuse, optimise
+from ensemble.graphs.onnx_file import OnnxFile
+from ensemble.requests.encode import encode
 from etl.errors import ArtifactError
 
 WIRING = {name: f"{name}__out" for name in ("user", "item", "price", "tags", "active")}

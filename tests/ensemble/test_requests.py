@@ -15,11 +15,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from ensemble import manifest, pbtxt
-from ensemble.client import Client
+from ensemble.client.client import Client
 from ensemble.config import ExportConfig
-from ensemble.encode import encode, to_json
-from ensemble.export import export
-from ensemble.server import TritonServer
+from ensemble.export.export import export
+from ensemble.requests.encode import encode, to_json
+from ensemble.server.triton import TritonServer
 from ensemble.spec import RequestSchema
 from etl.compiler import to_onnx, to_polars
 from etl.errors import ArtifactError, ConfigError, RequestError

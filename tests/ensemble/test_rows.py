@@ -5,8 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ensemble.encode import encode
-from ensemble.rows import read_rows
+from ensemble.requests.encode import encode
+from ensemble.requests.rows import read_rows
 from ensemble.spec import RequestColumn, RequestSchema
 from etl.errors import RequestError
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import identity
-from ensemble import embedded, server_log, supervisor
 from ensemble.config import ServeConfig
-from ensemble.server import TritonServer
+from ensemble.server import embedded, log, supervisor
+from ensemble.server.triton import TritonServer
 from ensemble.spec import TensorSpec
 from etl.errors import ServerError
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _OWNER = """
 import sys, time
 from pathlib import Path
-from ensemble.server import TritonServer
+from ensemble.server.triton import TritonServer
 server = TritonServer(Path(sys.argv[1]), models=["same"]).start()
 print(server.pid, server._supervisor.pid, server._token, flush=True)
 time.sleep(600)
@@ -127,7 +127,7 @@ def test_a_taken_port_is_named(repository: Path) -> None:
     ],
 )
 def test_the_log_is_understood(line: str, words: tuple[str, ...]) -> None:
-    error = str(server_log.explain("tritonserver did not start", f"I1121 fine\n{line}\n"))
+    error = str(log.explain("tritonserver did not start", f"I1121 fine\n{line}\n"))
     assert all(word in error for word in words)
 
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ensemble import embedded
+from ensemble.server import embedded
 from mews import doctor
 
 ROOT = Path(__file__).resolve().parents[2]

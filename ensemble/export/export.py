@@ -19,12 +19,12 @@ import onnx
 import polars as pl
 
 from ensemble.config import ExportConfig
-from ensemble.encode import Array, encode, to_json
-from ensemble.fuse import fuse, optimise
+from ensemble.graphs.fuse import fuse, optimise
+from ensemble.graphs.onnx_file import OnnxFile
 from ensemble.manifest import Manifest, packages, record
-from ensemble.onnx_file import OnnxFile
 from ensemble.pbtxt import render
 from ensemble.repository import CONFIG, MANIFEST, next_version, publish, writing
+from ensemble.requests.encode import Array, encode, to_json
 from ensemble.spec import Batching, InstanceGroup, ModelSpec, RequestSchema, Step, TensorSpec
 from ensemble.warmup import write_warmup
 from etl.errors import ArtifactError

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ensemble.moments import BadRows, at_rows, moments
+from ensemble.requests.moments import BadRows, at_rows, moments
 from ensemble.spec import RequestColumn, RequestSchema
 from etl.dtypes import dtype, from_polars, is_float, is_integer
 from etl.errors import RequestError, SchemaError

@@ -15,7 +15,7 @@ import tritonclient.http
 from geventhttpclient.response import HTTPParseError
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from ensemble.encode import Array
+from ensemble.requests.encode import Array
 
 _Answer = TypeVar("_Answer")
 _Tensor = tuple[str, str, tuple[int, ...]]

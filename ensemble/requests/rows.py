@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ensemble.moments import in_unit, iso_microseconds
+from ensemble.requests.moments import in_unit, iso_microseconds
 from ensemble.spec import RequestColumn, RequestSchema
 from etl.dtypes import dtype, is_float, is_integer
 from etl.errors import RequestError

@@ -1,9 +1,9 @@
 """Runs one tritonserver and leaves nothing of it behind, whatever ends first: the server, us, or the supervisor itself.
 
-A process of its own, standard library only, started by `ensemble.server` as a script. It ends the server when its
-standard input closes, which the kernel does also when the process that started it is killed. It adopts what the server
-leaves (the backend's stubs), so a crashed server leaves no process; if the supervisor is killed, the kernel kills the
-server.
+A process of its own, standard library only, started by `ensemble.server.triton` as a script. It ends the server when
+its standard input closes, which the kernel does also when the process that started it is killed. It adopts what the
+server leaves (the backend's stubs), so a crashed server leaves no process; if the supervisor is killed, the kernel
+kills the server.
 
 What a server holds outside its processes: `/dev/shm/<token>*` and a folder. Both are named by `/dev/shm/<token>.lock`,
 a file that is locked as long as the supervisor lives; `sweep` removes what belongs to lock files that nobody holds.

@@ -20,11 +20,11 @@ import numpy.typing as npt
 import polars as pl
 import tenacity
 
+from ensemble.client.transport import Busy, GrpcTransport, HttpTransport, Refused, Transport, Unreachable
 from ensemble.config import Protocol
-from ensemble.encode import Array, did_you_mean, encode
-from ensemble.rows import from_arrays
+from ensemble.requests.encode import Array, did_you_mean, encode
+from ensemble.requests.rows import from_arrays
 from ensemble.spec import RequestColumn, RequestSchema, TensorSpec
-from ensemble.transport import Busy, GrpcTransport, HttpTransport, Refused, Transport, Unreachable
 from etl.dtypes import BY_TRITON
 from etl.errors import MewsError, RequestError, ServerError
 from etl.names import LENGTH, REQUEST, SCORE
@@ -150,9 +150,9 @@ class Client:
     def predict(self, rows: pl.DataFrame | Mapping[str, Any], output: str = SCORE) -> npt.NDArray[np.float32]:
         """Return one score for each row, in order: float32 [rows]; for no rows nothing is sent.
 
-        Columns may also be given as arrays, a list as `x__values` and `x__offsets`: see `ensemble.rows.from_arrays`.
-        RequestError when the rows do not fit the model or the server refuses them; ServerError when it cannot be
-        reached.
+        Columns may also be given as arrays, a list as `x__values` and `x__offsets`: see
+        `ensemble.requests.rows.from_arrays`. RequestError when the rows do not fit the model or the server refuses
+        them; ServerError when it cannot be reached.
         """
         metadata = self.metadata()
         request = metadata.request

@@ -13,8 +13,8 @@ import onnx
 import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
-from ensemble.encode import Array
-from ensemble.fuse import fingerprint
+from ensemble.graphs.fuse import fingerprint
+from ensemble.requests.encode import Array
 from ensemble.spec import TensorSpec
 from etl.dtypes import BY_TRITON
 from etl.errors import ArtifactError

@@ -1,7 +1,7 @@
 """Starts a Triton server on a model repository, waits until it answers, and stops it with nothing left behind.
 
-The server runs under `ensemble/supervisor.py`, so that it ends, and its shared memory goes, also when this process is
-killed.
+The server runs under `ensemble/server/supervisor.py`, so that it ends, and its shared memory goes, also when this
+process is killed.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ensemble import supervisor
 from ensemble.config import ServeConfig
-from ensemble.embedded import Program, find
-from ensemble.server_log import explain, ports_taken
+from ensemble.server import supervisor
+from ensemble.server.embedded import Program, find
+from ensemble.server.log import explain, ports_taken
 from etl.errors import ServerError
 
 _PORT_ATTEMPTS = 5

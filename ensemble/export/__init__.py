@@ -1,0 +1,1 @@
+"""Writes features and model as a version of a Triton ensemble."""

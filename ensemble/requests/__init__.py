@@ -1,0 +1,1 @@
+"""Raw rows as the tensors of a request."""

@@ -1,0 +1,1 @@
+"""Runs Triton: starts it, watches it, ends it with everything it started."""
