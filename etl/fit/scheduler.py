@@ -10,9 +10,9 @@ import functools
 import io
 import json
 import os
-import tarfile
 import tempfile
 import warnings
+import zipfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -95,8 +95,9 @@ def pack(work: Work) -> bytes:
         work.graph.save(Path(folder) / "graph")
         (Path(folder) / "nodes.json").write_text(json.dumps(work.nodes), encoding="utf-8")
         packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            archive.add(folder, ".")
+        with zipfile.ZipFile(packed, "w") as archive:
+            for path in sorted(Path(folder).rglob("*")):
+                archive.write(path, path.relative_to(folder))
     return packed.getvalue()
 
 
@@ -104,8 +105,8 @@ def pack(work: Work) -> bytes:
 def unpack(packed: bytes) -> Work:
     """Return the work that `pack` made bytes of; a worker does so once, not for each slice."""
     with tempfile.TemporaryDirectory(prefix="mews-graph-") as folder:
-        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-            archive.extractall(folder, filter="data")
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+            archive.extractall(folder)
         nodes = json.loads((Path(folder) / "nodes.json").read_text(encoding="utf-8"))
         return Work(FeatureGraph.load(Path(folder) / "graph"), tuple(nodes))
 

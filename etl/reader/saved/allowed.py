@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum, Flag
 from typing import Any
 
 import numpy as np
@@ -107,8 +108,6 @@ def _is_operator(value: Any) -> bool:
 
 
 def _of_class(cls: type) -> Allowed:
-    from enum import Enum
-
     # An enumeration's member is looked up by calling it; everything else is made empty, and no constructor runs.
     return Allowed(cls, called=True) if issubclass(cls, Enum) else Allowed(cls, made=True)
 
@@ -183,9 +182,21 @@ def _fill_function(function: Any, state: Any) -> None:
     function.closure = tuple(cell.content for cell in slots.get("__closure__") or () if isinstance(cell, Cell))
 
 
-def _attribute(found: Any, name: Any) -> Function:
-    """Stand for getattr, which a pickle uses for a method of an object: nothing is looked up."""
+def _attribute(found: Any, name: Any) -> Any:
+    """Stand for getattr, which a pickle uses for a method of an object, and Python 3.11.2 for an enumeration's member.
+
+    Only members are looked up.
+    """
+    if isinstance(found, type) and issubclass(found, Enum):
+        return found.__members__[str(name)]
     return Function(str(name), (found,))
+
+
+def _union(left: Any, right: Any) -> Flag:
+    """Stand for `|`, with which Python 3.11.2 pickles several members of a Flag."""
+    if not isinstance(left, Flag) or type(left) is not type(right):
+        raise ValueError("a union of other things than flags")
+    return left | right
 
 
 def _functions() -> dict[Name, Allowed]:
@@ -204,4 +215,5 @@ def _functions() -> dict[Name, Allowed]:
     }
     # No pickle has this name: it is what _builtin_type gives, and is called then.
     found |= {("", "code"): Allowed(_make_code, called=True)}
-    return {**found, ("builtins", "getattr"): Allowed(_attribute, called=True)}
+    stand_ins_of_python = {("builtins", "getattr"): _attribute, ("_operator", "or_"): _union}
+    return found | {name: Allowed(value, called=True) for name, value in stand_ins_of_python.items()}
