@@ -60,16 +60,43 @@ def _graph() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
+def _numbers() -> onnx.ModelProto:
+    """Tensors whose memory is tied to the session: `found` as in `_graph`, `sum` = x0 + x1, `turned` = not on."""
+    info = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Gather", ["table", "place"], ["found"]),
+        helper.make_node("ReduceSum", ["x", "axis"], ["sum"]),
+        helper.make_node("Not", ["on"], ["turned"]),
+    ]
+    inputs = [
+        info("place", TensorProto.INT64, ["batch", 1]),
+        info("x", TensorProto.DOUBLE, ["batch", 2]),
+        info("on", TensorProto.BOOL, ["batch", 1]),
+    ]
+    outputs = [
+        info("found", TensorProto.INT64, ["batch", 1]),
+        info("sum", TensorProto.DOUBLE, ["batch", 1]),
+        info("turned", TensorProto.BOOL, ["batch", 1]),
+    ]
+    constants = {"table": np.arange(ROWS, dtype=np.int64) * 10, "axis": np.array([1], dtype=np.int64)}
+    weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "numbers", inputs, outputs, weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """`waiting` gathers requests for 50 ms; `direct` does not; neither lists its inputs, so the backend adds them."""
+    """`waiting` and `numbers` gather requests for 50 ms, `direct` does not; the backend adds inputs and outputs."""
     repository = tmp_path_factory.mktemp("shim")
     batching = {"waiting": "dynamic_batching { max_queue_delay_microseconds: 50000 }\n", "direct": ""}
     for name, extra in batching.items():
         (repository / name / "1").mkdir(parents=True)
         (repository / name / "config.pbtxt").write_text(f'name: "{name}"\n{_CONFIG}{extra}')
         onnx.save(_graph(), repository / name / "1" / "model.onnx")
-    with TritonServer(repository, models=list(batching)) as running:
+    (repository / "numbers" / "1").mkdir(parents=True)
+    (repository / "numbers" / "config.pbtxt").write_text(f'name: "numbers"\n{_CONFIG}{batching["waiting"]}')
+    onnx.save(_numbers(), repository / "numbers" / "1" / "model.onnx")
+    with TritonServer(repository, models=[*batching, "numbers"]) as running:
         yield running
 
 
@@ -180,3 +207,38 @@ def test_a_malformed_body_does_not_end_the_backend(server: TritonServer, client:
     with caught.value as error:
         assert error.code in (400, 500)  # Triton says 500 to text where a number should be
     assert _ask(client, "direct", place=[1])["found"] == [10]
+
+
+def _ask_numbers(client: triton.InferenceServerClient, places: list[int]) -> dict[str, list[Any]]:
+    column = np.array(places, np.int64).reshape(-1, 1)
+    given = {"on": column % 2 == 0, "place": column, "x": np.concatenate([column, column * 0.5], axis=1)}
+    tensors = []
+    for name, kind in {"on": "BOOL", "place": "INT64", "x": "FP64"}.items():
+        tensors.append(triton.InferInput(name, list(given[name].shape), kind))
+        tensors[-1].set_data_from_numpy(given[name])
+    answer = client.infer("numbers", tensors, client_timeout=30)
+    return {name: answer.as_numpy(name).reshape(-1).tolist() for name in ("found", "sum", "turned")}
+
+
+def test_numbers_of_many_requests_at_once(client: triton.InferenceServerClient) -> None:
+    """Batches of changing sizes go through the same memory; a bad request among them fails alone."""
+    random = np.random.default_rng(0)
+    requests = [random.integers(0, ROWS, random.integers(1, 6)).tolist() for _ in range(200)]
+    requests[77] = [3, ROWS]
+
+    def ask(places: list[int]) -> Any:
+        try:
+            return _ask_numbers(client, places)
+        except InferenceServerException as error:
+            return str(error)
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, requests))
+    assert "out of data bounds" in answers.pop(77)
+    requests.pop(77)
+    for places, answer in zip(requests, answers, strict=True):
+        assert answer == {
+            "found": [place * 10 for place in places],
+            "sum": [place * 1.5 for place in places],
+            "turned": [place % 2 == 1 for place in places],
+        }
