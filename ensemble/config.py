@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, StrictFloat, StrictInt, StrictStr, model_validator
 
+from ensemble.scheduling import Device, PlacementConfig, SchedulingConfig
 from etl.requests import RequestForm
 from etl.section import Section
 
 Protocol = Literal["http", "grpc"]
 """How a client talks to Triton."""
+
+Shape = Literal["chained", "fused", "split"]
+"""How preprocessing and model become Triton models."""
+
+Precision = Literal["float32", "float16", "float16_tables", "int8", "int8_static", "int8_tables", "extended"]
+"""The number types of a model's weights and arithmetic; see docs/variants.md."""
+
+Signature = Literal["named", "packed"]
+"""How a request's columns become tensors."""
 
 
 class ColumnRequest(Section):
@@ -49,8 +60,12 @@ class ExportConfig(Section):
 
     name: str = Field(default="mews", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
     """Name of the ensemble; composing models are called <name>_features_<version> and so on."""
-    fused: bool = False
-    """One ONNX graph for preprocessing and model behind the ensemble, instead of two composing models."""
+    shape: Shape = "chained"
+    """Preprocessing and model apart, as one graph, or with the model cut too; see docs/deployment-shapes.md."""
+    signature: Signature = "named"
+    """An input for each column, or at most three that hold all columns of a kind of type."""
+    split: Literal["auto"] | dict[str, list[str]] = "auto"
+    """Where shape: split cuts the model: `auto`, or by role the tensors it makes, or the inputs that it alone reads."""
     max_batch_size: int = Field(default=1024, ge=0)
     """Largest number of rows of one request, and of one dynamic batch; 0 for requests of any size, each run alone."""
     preferred_batch_sizes: list[int] = Field(default_factory=list)
@@ -59,19 +74,51 @@ class ExportConfig(Section):
     """How long a request may wait for others to share its batch."""
     instances: int = Field(default=1, ge=1)
     """Execution instances of each composing model."""
-    device: Literal["auto", "cpu", "gpu"] = "auto"
-    """Instance group kind: auto lets Triton choose (KIND_AUTO)."""
+    device: Device = "auto"
+    """Instance group kind: auto lets Triton choose (KIND_AUTO), model lets the backend."""
     warmup_rows: int = Field(default=1, ge=0)
     """Real rows that Triton runs through each composing model before it is ready; 0 for none."""
     threads: int = Field(default=1, ge=1)
     """ONNX Runtime threads of one instance."""
+    vocabularies: Literal["inline", "mapped"] = "inline"
+    """`mapped`: those of a million integers and more in a file that is mapped, not read; see docs/large-models.md."""
+    precision: Precision = "float32"
+    """The model's number types, or `extended` for nodes joined for this machine; see docs/variants.md."""
+    max_auc_drop: float = Field(default=0.001, ge=0)
+    """How much AUC on the held-out rows another precision may cost; one that costs more is refused."""
+    scheduling: SchedulingConfig = Field(default_factory=SchedulingConfig)
+    """Priorities, timeouts and queues; see docs/scheduling.md."""
+    placement: dict[str, PlacementConfig] = Field(default_factory=dict)
+    """Instances, device and threads of one composing model, by its role: features, model, fused and so on."""
+    stable: bool = True
+    """The new version serves at the next start; false leaves that to `mews versions publish`, see docs/versions.md."""
+    sign: bool = False
+    """Sign the version with the key in MEWS_SIGNING_KEY, or in the file that MEWS_SIGNING_KEY_FILE names."""
     requests: dict[str, ColumnRequest] = Field(default_factory=dict)
     """How raw columns arrive, by name; a column that is not named arrives as docs/requests.md says."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _before_shapes(cls, keys: Any) -> Any:
+        """Configurations of runs from before there were shapes say `fused`."""
+        if not isinstance(keys, dict) or not isinstance(keys.get("fused"), bool):
+            return keys
+        kept = {key: value for key, value in keys.items() if key != "fused"}
+        return {"shape": "fused" if keys["fused"] else "chained", **kept}
 
     @property
     def forms(self) -> Mapping[str, RequestForm]:
         """`requests` as the compiler and the client want them."""
         return {name: request.form for name, request in self.requests.items()}
+
+    @model_validator(mode="after")
+    def _queues(self) -> Self:
+        if (
+            self.scheduling != SchedulingConfig(response_cache=self.scheduling.response_cache)
+            and not self.max_batch_size
+        ):
+            raise ValueError("scheduling: only requests that Triton batches wait in queues; set max_batch_size")
+        return self
 
     @model_validator(mode="after")
     def _batches(self) -> Self:
@@ -99,7 +146,15 @@ class ServeConfig(Section):
     """host:port of a running server's HTTP endpoint, to use instead of the embedded one."""
     triton_grpc_url: str | None = None
     """host:port of its gRPC endpoint; the port after triton_url's if absent, as in Triton's defaults."""
+    cache_bytes: int = Field(default=0, ge=0)
+    """Memory for kept answers, of models with a response cache; 0 for no cache."""
+    rate_limit: bool = False
+    """Let instances run by the resources and priorities of export.placement.<role>.rate_limit."""
+    resources: dict[str, int] = Field(default_factory=dict)
+    """How much there is of those resources, all of them; if empty, of each as much as the neediest instance holds."""
     start_timeout_seconds: float = Field(default=60, gt=0)
     """How long to wait for the server to be ready."""
+    trusted_keys: list[Path] | None = None
+    """Files of public keys: only versions that one of them signed are served; null serves unsigned ones too."""
     exit_timeout_seconds: int = Field(default=10, ge=0)
     """How long requests in flight may take when the server stops."""

@@ -7,15 +7,28 @@ two tensors of []. With max_batch_size 0 Triton wants the batch said: `TensorSpe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
+from ensemble.execution import Batching, InstanceGroup, Optimization, Versions
 from etl.dtypes import dtype
 from etl.errors import ArtifactError
+from etl.names import PACKED
 from etl.requests import USUAL, RawColumn, RequestForm, check_forms, holds_null
 
-Kind = Literal["KIND_AUTO", "KIND_GPU", "KIND_CPU", "KIND_MODEL"]
+__all__ = [
+    "Batching",
+    "InstanceGroup",
+    "ModelSpec",
+    "RequestColumn",
+    "RequestSchema",
+    "Step",
+    "TensorSpec",
+    "Warmup",
+    "WarmupTensor",
+]
 
 
 @dataclass(frozen=True)
@@ -34,23 +47,6 @@ class TensorSpec:
 
     def __str__(self) -> str:
         return f"{self.name} {self.dtype}[{', '.join(map(str, self.dims))}]"
-
-
-@dataclass(frozen=True)
-class Batching:
-    """Dynamic batching: sizes to send at once, and how long (microseconds) a request may wait for others."""
-
-    preferred: tuple[int, ...] = ()
-    delay_us: int = 0
-
-
-@dataclass(frozen=True)
-class InstanceGroup:
-    """How many instances of a model run, and on what; `gpus` empty means all of them."""
-
-    count: int = 1
-    kind: Kind = "KIND_AUTO"
-    gpus: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,8 +83,9 @@ class Step:
 class ModelSpec:
     """One model of a Triton repository.
 
-    `versions` empty serves the newest, otherwise exactly those. An ensemble has platform "ensemble" and steps; any
-    other model names a backend.
+    `versions` empty serves the newest, otherwise exactly those, the newest few, or all. An ensemble has platform
+    "ensemble" and steps; any other model names a backend, which runs `model_file` (its own default if empty).
+    `response_cache` keeps answers, if the server has a cache.
     """
 
     name: str
@@ -100,9 +97,12 @@ class ModelSpec:
     batching: Batching | None = None
     instances: tuple[InstanceGroup, ...] = ()
     warmup: tuple[Warmup, ...] = ()
-    versions: tuple[int, ...] = ()
+    versions: Versions = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
+    optimization: Optimization | None = None
+    response_cache: bool | None = None
+    model_file: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ class RequestColumn:
 
     `length` is that of a list of fixed length, which travels as one tensor; None for scalars and ragged lists.
     `nullable` defaults to whether the request can say null: the type has a value for it (etl/dtypes.py), or `form`,
-    which is how the column arrives (etl/requests.py), has another way.
+    which is how the column arrives (etl/requests.py), has another way. `packed` names the tensor that holds the column
+    beside others, in the order of the columns; empty for tensors of its own.
     """
 
     name: str
@@ -120,6 +121,7 @@ class RequestColumn:
     length: int | None = None
     nullable: bool | None = None
     form: RequestForm = USUAL
+    packed: str = ""
 
     def __post_init__(self) -> None:
         """SchemaError for an unknown type; ArtifactError for a nullable column whose request cannot say null."""
@@ -146,7 +148,7 @@ class RequestColumn:
 
     @property
     def tensors(self) -> tuple[TensorSpec, ...]:
-        """The inputs that carry this column: the values, with a list's lengths or offsets and the mask of its nulls."""
+        """The inputs that carry this column if it is not packed: values, a list's lengths or offsets, a mask."""
         triton, form = dtype(self.arrives).triton, self.form
         width: tuple[int, ...] = (-1,) if self.is_ragged else (1 if self.length is None else self.length,)
         values = () if form.offsets else width
@@ -182,14 +184,20 @@ class RequestSchema:
         return cls(tuple(RequestColumn(**{**c, "form": RequestForm(**c.get("form", {}))}) for c in columns))
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Return one {name, dtype, is_list, length, nullable} for each column, with its `form` if it has one."""
+        """Return one {name, dtype, is_list, length, nullable} for each column; `form` and `packed` if it has them."""
         columns = [{**asdict(column), "form": column.form.to_json()} for column in self.columns]
-        return [{key: value for key, value in column.items() if key != "form" or value} for column in columns]
+        unsaid = ("form", "packed")
+        return [{key: value for key, value in column.items() if key not in unsaid or value} for column in columns]
 
     @property
     def names(self) -> tuple[str, ...]:
         """Column names in order."""
         return tuple(column.name for column in self.columns)
+
+    @property
+    def is_packed(self) -> bool:
+        """True when columns share tensors (ensemble/requests/packed.py)."""
+        return any(column.packed for column in self.columns)
 
     @property
     def needs_whole_requests(self) -> tuple[str, ...]:
@@ -198,5 +206,8 @@ class RequestSchema:
 
     @property
     def tensors(self) -> tuple[TensorSpec, ...]:
-        """The inputs of the ensemble, in the order of the columns."""
-        return tuple(tensor for column in self.columns for tensor in column.tensors)
+        """The inputs of the ensemble, in the order of the columns; packed ones first."""
+        named = (tensor for column in self.columns if not column.packed for tensor in column.tensors)
+        packed = Counter(column.packed for column in self.columns if column.packed)
+        sides = (TensorSpec(name, dtype(name.removeprefix(PACKED)).triton, (n,)) for name, n in packed.items())
+        return (*sides, *named)

@@ -8,6 +8,9 @@ FINGERPRINT = "mews.fingerprint"
 FEATURES = "mews.features"
 """The key, in the ONNX metadata of preprocessing, of a JSON object: output tensor by feature column."""
 
+TAGS = "mews.tags"
+"""The key, in the ONNX metadata of a model, of a JSON object: the tags of each input."""
+
 LENGTH = "__length"
 """A ragged list input `x` has its lengths in the input `x__length`, int32 [batch, 1]."""
 
@@ -22,6 +25,9 @@ NULL = "__null"
 
 REQUEST = "mews.request"
 """The key of the request's columns (JSON) in the parameters of an ensemble's config.pbtxt."""
+
+PACKED = "packed__"
+"""A packed request has all scalar columns of a kind side by side in `packed__int64`, `packed__float32` and so on."""
 
 SCORE = "score"
 """The output of a model: probability, float32 [batch, 1]."""

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ensemble.requests.moments import BadRows, at_rows, moments
+from ensemble.requests.packed import packed_tensors
 from ensemble.spec import RequestColumn, RequestSchema
 from etl.dtypes import dtype, from_polars, is_float, is_integer
 from etl.errors import RequestError, SchemaError
@@ -33,8 +34,8 @@ def encode(rows: pl.DataFrame, schema: RequestSchema, first_row: int = 0) -> dic
     A scalar column is [rows, 1]; a list column is `x` [rows, L], padded with zeros or empty strings, and `x__length`
     int32 [rows, 1], or if its form says so `x__values` [elements] and `x__offsets` int32 [rows + 1]; a mask `x__null`
     is bool, of the shape of the values. Strings are bytes in object arrays. A datetime may be text in ISO 8601; a
-    number is in the unit of the column's form. RequestError lists all missing, unknown and mistyped columns, nulls
-    where there can be none, and values out of range.
+    number is in the unit of the column's form. Packed columns are side by side, [rows, columns]. RequestError lists
+    all missing, unknown and mistyped columns, nulls where there can be none, and values out of range.
     """
     problems = _name_problems(rows.columns, schema)
     tensors: dict[str, Array] = {}
@@ -49,7 +50,7 @@ def encode(rows: pl.DataFrame, schema: RequestSchema, first_row: int = 0) -> dic
     if problems:
         listed = "".join(f"\n  - {problem}" for problem in problems)
         raise RequestError(f"the rows do not fit the model's request:{listed}")
-    return tensors
+    return packed_tensors(tensors, schema.columns) if schema.is_packed else tensors
 
 
 def to_json(tensors: Mapping[str, Array], schema: RequestSchema, output: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,19 +93,29 @@ def _read_parquet(path: Path, schema: RequestSchema) -> pl.DataFrame:
     return pl.read_parquet(path, hive_partitioning=False)
 
 
-def _read_json(path: Path, schema: RequestSchema) -> pl.DataFrame:
-    rows = _json_objects(path)
-    if len(rows) == 1 and any(column.name + OFFSETS in rows[0] for column in schema.columns):
-        return from_arrays(rows[0], schema)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    if not rows:
+def from_objects(
+    objects: Sequence[Mapping[str, Any]], schema: RequestSchema, source: str | Path = "rows"
+) -> pl.DataFrame:
+    """Return objects, one a row, as rows with the types that `schema` asks for; a key that one lacks is a null.
+
+    RequestError names `source`, the column and the row of a value that is of another type.
+    """
+    names = list(dict.fromkeys(name for row in objects for name in row))
+    if not objects:
         return pl.DataFrame(schema={column.name: _polars_type(column) for column in schema.columns})
     known = {column.name: column for column in schema.columns}
     columns = []
     for name in names:
-        values = [row.get(name) for row in rows]
-        columns.append(_typed(path, known[name], values) if name in known else pl.Series(name, map(str, values)))
+        values = [row.get(name) for row in objects]
+        columns.append(_typed(source, known[name], values) if name in known else pl.Series(name, map(str, values)))
     return pl.DataFrame(columns)
+
+
+def _read_json(path: Path, schema: RequestSchema) -> pl.DataFrame:
+    rows = _json_objects(path)
+    if len(rows) == 1 and any(column.name + OFFSETS in rows[0] for column in schema.columns):
+        return from_arrays(rows[0], schema)
+    return from_objects(rows, schema, path)
 
 
 def _json_objects(path: Path) -> list[dict[str, Any]]:
@@ -169,7 +179,7 @@ def _scalar(column: RequestColumn, text: str) -> Any:
     )
 
 
-def _typed(path: Path, column: RequestColumn, values: list[Any]) -> pl.Series:
+def _typed(path: str | Path, column: RequestColumn, values: list[Any]) -> pl.Series:
     """A Series of the column's type; RequestError names the first row whose value is of another."""
     checked = [_checked(path, column, row, value) for row, value in enumerate(values)]
     try:
@@ -179,7 +189,7 @@ def _typed(path: Path, column: RequestColumn, values: list[Any]) -> pl.Series:
         raise RequestError(f"{path}: column {column.name!r}", expected=column.dtype, received=received) from error
 
 
-def _checked(path: Path, column: RequestColumn, row: int, value: Any) -> Any:
+def _checked(path: str | Path, column: RequestColumn, row: int, value: Any) -> Any:
     if value is None:
         return None
     if column.is_list != isinstance(value, list):
@@ -190,7 +200,7 @@ def _checked(path: Path, column: RequestColumn, row: int, value: Any) -> Any:
     return converted if column.is_list else converted[0]
 
 
-def _one(path: Path, column: RequestColumn, row: int, value: Any) -> Any:
+def _one(path: str | Path, column: RequestColumn, row: int, value: Any) -> Any:
     kind = column.dtype
     if kind == "datetime" and isinstance(value, str):
         found = iso_microseconds(value)

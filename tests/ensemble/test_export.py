@@ -13,12 +13,13 @@ from tritonclient.grpc import model_config_pb2
 from ensemble.client.client import Client
 from ensemble.config import ExportConfig
 from ensemble.export.export import export
-from ensemble.manifest import load, verify
+from ensemble.manifest import load
 from ensemble.pbtxt import parse
 from ensemble.repository import current, versions
 from ensemble.requests.encode import encode
 from ensemble.server.triton import TritonServer
 from ensemble.spec import Batching, RequestColumn, RequestSchema, TensorSpec
+from ensemble.verification import check_version as verify
 from etl.errors import ArtifactError
 
 _ONNX_TO_CONFIG = {1: "TYPE_FP32", 6: "TYPE_INT32", 7: "TYPE_INT64", 8: "TYPE_STRING", 9: "TYPE_BOOL"}
@@ -28,10 +29,10 @@ def specs(repository: Path) -> dict:
     return {path.parent.name: parse(path.read_text()) for path in repository.glob("*/config.pbtxt")}
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_every_config_agrees_with_its_graph(parts, tmp_path, fused):
+@pytest.mark.parametrize("shape", ["chained", "fused"])
+def test_every_config_agrees_with_its_graph(parts, tmp_path, shape):
     """Read with Triton's own protobuf and ONNX alone: the repository is right for any Triton, not only for ours."""
-    exported = parts.export(tmp_path, fused=fused)
+    exported = parts.export(tmp_path, shape=shape)
     for name in exported.models:
         config = text_format.Parse((tmp_path / name / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
         assert (config.name, config.backend, config.platform) == (name, "onnxruntime", "")
@@ -46,17 +47,24 @@ def test_every_config_agrees_with_its_graph(parts, tmp_path, fused):
             assert dims == [-1, *tensor.dims]
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_the_ensemble_is_the_same_chained_and_fused(parts, tmp_path, fused):
-    parts.export(tmp_path, fused=fused, max_batch_size=32)
+@pytest.mark.parametrize("shape", ["chained", "fused"])
+def test_the_ensemble_is_the_same_chained_and_fused(parts, tmp_path, shape):
+    parts.export(tmp_path, shape=shape, max_batch_size=32)
     spec = specs(tmp_path)["shop"]
     assert (spec.platform, spec.max_batch_size, spec.versions) == ("ensemble", 32, (1,))
     assert spec.inputs == parts.schema.tensors
     assert spec.outputs == (TensorSpec("score", "FP32", (1,)),)
-    assert [step.model for step in spec.steps] == (["shop_fused_1"] if fused else ["shop_features_1", "shop_model_1"])
+    roles = ["fused"] if shape == "fused" else ["features", "model"]
+    assert [step.model for step in spec.steps] == [f"shop_{role}_1" for role in roles]
     assert spec.parameters == {"mews.fingerprint": "f" * 64, "mews.request": json.dumps(parts.schema.to_json())}
     taken = [set(step.output_map.values()) for step in spec.steps]
     assert not taken[0] & {tensor.name for tensor in spec.inputs}, "an inner tensor has the name of a raw column"
+
+
+@pytest.mark.parametrize(("fused", "shape"), [(True, "fused"), (False, "chained")])
+def test_a_configuration_from_before_there_were_shapes_is_read(fused, shape):
+    assert ExportConfig.model_validate({"fused": fused}).shape == shape
+    assert ExportConfig.model_validate({"fused": fused, "shape": "split"}).shape == "split"
 
 
 def test_settings_reach_the_composing_models(parts, tmp_path):
@@ -105,7 +113,7 @@ def test_the_example_is_a_request_of_real_rows(parts, tmp_path):
 def test_versions_stand_beside_each_other(parts, tmp_path):
     first = parts.export(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"}
-    second = parts.export(tmp_path, fused=True)
+    second = parts.export(tmp_path, shape="fused")
     assert (first.version, second.version) == (1, 2)
     assert second.folder == tmp_path / "shop" / "2"
     assert current(tmp_path, "shop") == 2

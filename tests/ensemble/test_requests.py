@@ -1,4 +1,4 @@
-"""Every form of a request on a real Triton: chained, fused, in batches and whole."""
+"""Every form of a request on a real Triton: chained, fused, packed, in batches and whole."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ COLUMNS = (
     Column("tags", "string", is_list=True),
     Column("seen", "int64", is_list=True),
 )
+KINDS = ("chained", "fused")
 BATCHED: Mapping[str, Any] = {
     "u8": {"null": "mask"},
     "flag": {"null": "mask"},
@@ -122,9 +123,9 @@ def write(repository: Path, folder: Path, **settings: Any) -> None:
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("requests")
-    for fused in (False, True):
-        suffix = "fused" if fused else "chained"
-        kept: Any = {"fused": fused, "warmup_rows": 2}
+    for suffix in (*KINDS, "packed"):
+        shape = {"signature": "packed"} if suffix == "packed" else {"shape": suffix}
+        kept: Any = {**shape, "warmup_rows": 2}
         write(folder / "models", folder / "b", name=f"batched_{suffix}", requests=BATCHED, max_batch_size=8, **kept)
         write(folder / "models", folder / "w", name=f"whole_{suffix}", requests=WHOLE, max_batch_size=0, **kept)
     return folder / "models"
@@ -132,16 +133,17 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(repository: Path) -> Iterator[TritonServer]:
-    names = [f"{form}_{kind}" for form in ("batched", "whole") for kind in ("chained", "fused")]
+    names = [f"{form}_{kind}" for form in ("batched", "whole") for kind in (*KINDS, "packed")]
     with TritonServer(repository, models=names) as running:
         yield running
 
 
-@pytest.fixture(params=["chained", "fused"])
+@pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "packed"], indirect=True)
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 @pytest.mark.parametrize("form", ["batched", "whole"])
 def test_the_server_scores_what_batch_makes(server: TritonServer, kind: str, form: str, protocol: Any) -> None:
