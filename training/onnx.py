@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from etl.atomic import atomic_file
 from etl.errors import MewsError
 from etl.graph import Column
+from etl.names import FINGERPRINT, SCORE, TAGS
+from etl.onnx_files import move_graph, save_graph
 from training.data import Feature
-from training.foreign import Score, foreign
+from training.foreign import Call, Network, Score, foreign
+from training.large import convert
 from training.predict import load_tensors, read_features
 from training.tensorflow import quiet, tensorflow
 from training.train import read_training
@@ -47,6 +51,15 @@ def to_onnx(model: Path, target: Path) -> None:
     )
 
 
+def network_to_onnx(network: Network, target: Path, fingerprint: str) -> None:
+    """Write a network (training/foreign.py) as the ONNX file `target`, atomically, its outputs by their names.
+
+    Inputs carry the columns' names and types, [batch, 1] or [batch, length]; outputs are [batch, ...]. MewsError,
+    and no file, when ONNX Runtime and TensorFlow differ by more than 1e-5 on random rows (of numbers over 1: relative).
+    """
+    _write_all(network.call, network.columns, network.names, target, fingerprint, f"the ONNX export of {network.what}")
+
+
 def keras_to_onnx(model: Any, columns: Sequence[Column], target: Path, fingerprint: str) -> None:
     """Write a model that Mews did not train as the ONNX file `target`, atomically.
 
@@ -62,46 +75,70 @@ def keras_to_onnx(model: Any, columns: Sequence[Column], target: Path, fingerpri
 
 
 def _write(score: Score, columns: Sequence[Input], target: Path, fingerprint: str, what: str) -> None:
-    """Convert, simplify, compare with TensorFlow, and write."""
+    _write_all(lambda tensors: {SCORE: score(tensors)}, columns, (SCORE,), target, fingerprint, what)
+
+
+def _write_all(
+    call: Call, columns: Sequence[Input], outputs: Sequence[str], target: Path, fingerprint: str, what: str
+) -> None:
+    """Convert, simplify, write, compare with TensorFlow, and put in place; large tables lie beside the graph."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp") as folder:
+        staged = Path(folder, target.name)
+        save_graph(_simplified(call, columns, outputs, fingerprint, Path(folder)), staged)
+        _check(staged)
+        compare(staged, call, columns, what)
+        move_graph(staged, target)
+
+
+def _check(path: Path) -> None:
+    """By path ONNX looks at tensors beside the graph without reading them."""
     import onnx
 
-    proto = _convert(score, columns)
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def _simplified(call: Call, columns: Sequence[Input], outputs: Sequence[str], fingerprint: str, folder: Path) -> Any:
+    import onnx
+
+    proto = _convert(call, columns, outputs, folder)
     simplify(proto.graph)
     proto.producer_name, proto.producer_version = "mews", ""
     used = {node.domain for node in proto.graph.node}
     kept = [opset for opset in proto.opset_import if opset.domain in used]
     del proto.opset_import[:]
     proto.opset_import.extend(kept)  # tf2onnx declares domains that no node uses; joining graphs would trip over them
-    if fingerprint:
-        onnx.helper.set_model_props(proto, {"mews.fingerprint": fingerprint})
-    onnx.checker.check_model(proto, full_check=True)
-    compare(proto, score, columns, what)
-    with atomic_file(target) as temporary:
-        temporary.write_bytes(proto.SerializeToString())
+    tags = {column.name: list(column.tags) for column in columns if column.tags}
+    props = {FINGERPRINT: fingerprint, TAGS: json.dumps(tags) if tags else ""}
+    onnx.helper.set_model_props(proto, {key: value for key, value in props.items() if value})
+    return proto
 
 
-def _convert(score: Score, columns: Sequence[Input]) -> Any:
+def _convert(call: Call, columns: Sequence[Input], outputs: Sequence[str], folder: Path) -> Any:
     """tf2onnx on a function of positional inputs, whose names are then set to the columns' own."""
     tf = tensorflow()
     with quiet():
-        import tf2onnx
-
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
         names = [column.name for column in columns]
-        traced = tf.function(lambda *tensors: score(dict(zip(names, tensors, strict=True))), autograph=False)
+
+        def positional(*tensors: Any) -> list[Any]:
+            made = call(dict(zip(names, tensors, strict=True)))
+            return [tf.identity(made[output]) for output in outputs]
+
+        traced = tf.function(positional, autograph=False)
         # Column names may hold characters that TensorFlow does not allow in a tensor's name.
         signature = [
             tf.TensorSpec([None, column.length or 1], column.dtype, name=f"input_{number}")
             for number, column in enumerate(columns)
         ]
-        proto, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=OPSET)
-    _rename(proto.graph, {f"input_{number}": name for number, name in enumerate(names)})
+        proto = convert(traced, signature, OPSET, folder)
+    _rename(proto.graph, {f"input_{number}": name for number, name in enumerate(names)}, outputs)
     return proto
 
 
-def _rename(graph: Any, inputs: dict[str, str]) -> None:
-    """Name the inputs and the output, number everything else, and call the first dimension `batch`."""
-    names = {**inputs, graph.output[0].name: "score"}
+def _rename(graph: Any, inputs: dict[str, str], outputs: Sequence[str]) -> None:
+    """Name the inputs and the outputs, number everything else, and call the first dimension `batch`."""
+    names = {**inputs, **{value.name: name for value, name in zip(graph.output, outputs, strict=True)}}
     taken = set(names.values())
     for number, value in enumerate([*(i.name for i in graph.initializer), *(o for n in graph.node for o in n.output)]):
         names.setdefault(value, f"mews/{number}" if f"mews/{number}" not in taken else f"mews//{number}")
@@ -146,10 +183,11 @@ def simplify(graph: Any) -> None:
                 node.CopyFrom(
                     onnx.helper.make_node("Gather", [before.input[0], codes.input[0]], list(node.output), node.name)
                 )
-    _drop_unused(graph)
+    drop_unused(graph)
 
 
-def _drop_unused(graph: Any) -> None:
+def drop_unused(graph: Any) -> None:
+    """Take out nodes and constants that no output needs."""
     needed, kept = {value.name for value in graph.output}, []
     for node in reversed(graph.node):
         if needed & set(node.output):
@@ -162,35 +200,46 @@ def _drop_unused(graph: Any) -> None:
     graph.initializer.extend(initializers)
 
 
-def compare(proto: Any, score: Score, columns: Sequence[Input], what: str) -> float:
-    """Return the largest difference between ONNX Runtime and TensorFlow on random rows; MewsError above 1e-5."""
+def compare(path: Path, call: Call, columns: Sequence[Input], what: str) -> float:
+    """Return the largest difference between ONNX Runtime and TensorFlow on random rows; MewsError above 1e-5.
+
+    Of numbers over 1 it is relative: float32 holds no more.
+    """
     import onnxruntime
 
     tf, largest = tensorflow(), 0.0
     with quiet():
-        session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    read = {value.name for value in session.get_inputs()}
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    read, outputs = {value.name for value in session.get_inputs()}, [value.name for value in session.get_outputs()]
     for count in _COMPARED_ROWS:
         rows = random_rows(columns, count)
-        (found,) = session.run(["score"], {name: values for name, values in rows.items() if name in read})
+        answers = session.run(outputs, {name: values for name, values in rows.items() if name in read})
         with quiet():
-            wanted = score({name: tf.constant(values) for name, values in rows.items()}).numpy()
-        largest = max(largest, float(np.abs(found - wanted).max()))
+            wanted = call({name: tf.constant(values) for name, values in rows.items()})
+        for output, found in zip(outputs, answers, strict=True):
+            largest = max(largest, _difference(found, wanted[output].numpy()))
     if not largest <= TOLERANCE:
         expected = f"a difference of at most {TOLERANCE} to TensorFlow"
         raise MewsError(what, expected=expected, received=str(largest))
     return largest
 
 
+def _difference(found: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> float:
+    return float((np.abs(found - wanted) / np.maximum(1, np.abs(wanted))).max(initial=0))
+
+
 def random_rows(columns: Sequence[Input], rows: int, seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
-    """Random inputs of a model: codes over the whole domain (lists with padding at their end), normal numbers."""
+    """Random inputs of a model: codes over the whole domain (lists with padding at their end), normal numbers.
+
+    Integers whose domain nobody knows are 0 and 1.
+    """
     random, made = np.random.default_rng(seed), {}
     for column in columns:
         shape = (rows, column.length or 1)
-        if column.cardinality is None:
+        if column.cardinality is None and column.dtype.startswith("float"):
             made[column.name] = random.normal(size=shape).astype(column.dtype)
             continue
-        codes = random.integers(0, column.cardinality, shape, dtype="int64")
+        codes = random.integers(0, column.cardinality or 2, shape, dtype="int64")
         if column.length:
             codes[np.arange(column.length) >= random.integers(0, column.length + 1, (rows, 1))] = 0
         made[column.name] = codes.astype(column.dtype)

@@ -1,4 +1,7 @@
-"""An ONNX graph from a file: checked, its tensors as TensorSpecs, and run for a few rows."""
+"""An ONNX graph from a file: checked, its tensors as TensorSpecs, and run for a few rows.
+
+Tensors in a file beside the graph (etl/onnx_files.py) are mapped by ONNX Runtime when it runs, and not read before.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
-from google.protobuf.message import DecodeError
 
+from ensemble.graphs.external import check, open_graph
 from ensemble.graphs.fuse import fingerprint
 from ensemble.requests.encode import Array
 from ensemble.spec import TensorSpec
@@ -32,18 +35,12 @@ class OnnxFile:
 
     @classmethod
     def open(cls, path: Path) -> OnnxFile:
-        """Read and check a graph; ArtifactError when it is missing, truncated, not ONNX, or has data outside."""
+        """Read and check a graph; ArtifactError when it is missing, truncated, not ONNX, or reads files elsewhere."""
+        model = open_graph(path)
         try:
-            model = onnx.load(path, load_external_data=False)
-            outside = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer)
-            if not outside:
-                onnx.checker.check_model(model)
-        except FileNotFoundError as error:
-            raise ArtifactError(f"{path} is missing") from error
-        except (DecodeError, onnx.checker.ValidationError, ValueError, OSError) as error:
+            check(model)
+        except (onnx.checker.ValidationError, ValueError) as error:
             raise ArtifactError(f"{path} is not a valid ONNX graph", received=str(error)) from error
-        if outside:
-            raise ArtifactError(f"{path} keeps tensors in another file", hint="Export needs everything in one file.")
         return cls(path, model)
 
     @property

@@ -52,15 +52,11 @@ class Builder:
 
     def node(self, op: str, *inputs: str, domain: str = "", label: str = "", **attributes: Any) -> str:
         """Return the name of the first output of a node `op` on `inputs`; `label` is the node's name in messages."""
-        key: tuple[object, ...] = (
-            op,
-            domain,
-            label,
-            inputs,
-            tuple(sorted((name, repr(value)) for name, value in attributes.items())),
-        )
+        key: tuple[object, ...]
         if any(isinstance(value, onnx.TensorProto) for value in attributes.values()):
             key = (op, object())  # a table's repr is as long as the table; Exprs are shared by identity already
+        else:
+            key = (op, domain, label, inputs, tuple(sorted((name, repr(value)) for name, value in attributes.items())))
         if key not in self._made:
             name = self._made[key] = self._name(op)
             made = helper.make_node(op, list(inputs), [name], name=label or name, domain=domain, **attributes)

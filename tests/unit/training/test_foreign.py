@@ -12,7 +12,8 @@ import pytest
 
 from etl.errors import ArtifactError, ConfigError
 from etl.graph import Column
-from training.onnx import keras_to_onnx, random_rows
+from training.foreign import network as read_network
+from training.onnx import keras_to_onnx, network_to_onnx, random_rows
 from training.tensorflow import quiet, tensorflow
 
 COLUMNS = (
@@ -63,7 +64,7 @@ def test_a_keras_model_in_memory_and_its_saved_model_give_the_same_scores_in_onn
         assert shapes == {"user": ["batch", 1], "words": ["batch", 3], "price": ["batch", 1], "score": ["batch", 1]}
         types = {value.name: value.type.tensor_type.elem_type for value in proto.graph.input}
         assert types["price"] == onnx.TensorProto.DOUBLE, "as the features have it; the model's own cast is inside"
-        assert {prop.key: prop.value for prop in proto.metadata_props} == {"mews.fingerprint": "f" * 64}
+        assert {prop.key: prop.value for prop in proto.metadata_props}["mews.fingerprint"] == "f" * 64
 
 
 def test_what_a_model_cannot_be_given_or_does_not_give_is_named(tmp_path: Path) -> None:
@@ -84,3 +85,37 @@ def test_what_a_model_cannot_be_given_or_does_not_give_is_named(tmp_path: Path) 
     with pytest.raises(ConfigError, match="a Keras model"):
         keras_to_onnx(7, COLUMNS, target, "")
     assert not target.exists()
+
+
+def test_a_model_with_several_outputs_and_vectors_keeps_them_all(tmp_path: Path) -> None:
+    rows = random_rows(COLUMNS, 20, seed=2)
+    model = network(outputs=2, width=5)
+    read = read_network(model, COLUMNS)
+    assert {column.name for column in read.columns} == {"user", "words", "price"}
+    assert [(column.is_list, column.length) for column in read.made] == [(True, 5), (True, 5)]
+    network_to_onnx(read, tmp_path / "model.onnx", "f" * 64)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    assert tuple(value.name for value in session.get_outputs()) == read.names
+    found = session.run(list(read.names), {value.name: rows[value.name] for value in session.get_inputs()})
+    with quiet():
+        wanted = model({name: rows[name] for name in ("user", "words")} | {"price": rows["price"][:, 0]})
+    for answer, values in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(answer, values.numpy(), rtol=0, atol=1e-6)
+
+
+def test_a_single_output_takes_the_name_that_is_given() -> None:
+    assert read_network(network(), COLUMNS, ["click"]).names == ("click",)
+
+
+def test_a_saved_model_of_ragged_lists_is_refused_with_the_reason() -> None:
+    tf = tensorflow()
+
+    class Ragged(tf.Module):  # type: ignore[misc, name-defined]
+        input_names = ("words__values", "words__offsets")
+        inputs = (None, None)
+
+        def __call__(self, columns: Any, training: bool) -> Any:
+            return columns
+
+    with pytest.raises(ConfigError, match="saved for lists of any length"):
+        read_network(Ragged(), COLUMNS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,7 +85,10 @@ def test_inputs_and_output_are_declared_as_triton_needs_them(name: str, exported
         "price": (float32, ["batch", 1]),
     }
     assert declared(model.graph.output) == {"score": (float32, ["batch", 1])}
-    assert {prop.key: prop.value for prop in model.metadata_props} == {"mews.fingerprint": FINGERPRINT}
+    said = {prop.key: prop.value for prop in model.metadata_props}
+    assert set(said) == {"mews.fingerprint", "mews.tags"}
+    assert said["mews.fingerprint"] == FINGERPRINT
+    assert json.loads(said["mews.tags"])["user"] == ["categorical", "id", "user"]
     assert [opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")] == [17]
 
 
