@@ -9,37 +9,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ensemble.client.client import Client, ModelMetadata
+    from ensemble.client.async_client import AsyncClient
+    from ensemble.client.client import Client, ModelMetadata, Prediction
     from ensemble.export.export import Exported
-    from ensemble.manifest import Manifest, Verification, verify
+    from ensemble.manifest import Manifest
     from ensemble.requests.rows import read_rows
     from ensemble.server.triton import TritonServer
     from ensemble.spec import RequestColumn, RequestSchema
+    from ensemble.verification import Verification, check_version
 
 __all__ = [
+    "AsyncClient",
     "Client",
     "Exported",
     "Manifest",
     "ModelMetadata",
+    "Prediction",
     "RequestColumn",
     "RequestSchema",
     "TritonServer",
     "Verification",
+    "check_version",
     "read_rows",
-    "verify",
 ]
 
 _MODULES = {
+    "AsyncClient": "client.async_client",
     "Client": "client.client",
     "Exported": "export.export",
     "Manifest": "manifest",
-    "ModelMetadata": "client.client",
+    "ModelMetadata": "client.metadata",
+    "Prediction": "client.conversation",
     "RequestColumn": "spec",
     "RequestSchema": "spec",
     "TritonServer": "server.triton",
-    "Verification": "manifest",
+    "Verification": "verification",
+    "check_version": "verification",
     "read_rows": "requests.rows",
-    "verify": "manifest",
 }
 
 

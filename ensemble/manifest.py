@@ -1,31 +1,28 @@
-"""manifest.json: what one exported version consists of, and the check that it still does."""
+"""manifest.json: what one exported version consists of. `verification.py` checks that it still does."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import stat
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from ensemble.repository import CONFIG, MANIFEST
+from ensemble.hashing import FileRecord, hash_files
+from ensemble.repository import MANIFEST
 from ensemble.spec import RequestSchema
-from etl.errors import ArtifactError
+from etl.errors import ArtifactError, MewsError
+from etl.untrusted import read_json, typed
 from etl.versions import installed
 
 FORMAT = 1
+_LONGEST = 16 * 2**20
+"""Bytes of manifest.json."""
+_MOST_FILES, _MOST_MODELS = 100_000, 1_000
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _PACKAGES = ("mews", "onnx", "onnxruntime", "polars", "numpy", "nvtabular", "merlin-models", "tensorflow", "tf2onnx")
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """One file: hex SHA-256 and size in bytes."""
-
-    sha256: str
-    size: int
 
 
 @dataclass(frozen=True)
@@ -37,9 +34,10 @@ class Manifest:
     created: str
     models: tuple[str, ...]
     fingerprint: str
-    fused: bool
+    shape: str
     request: RequestSchema
     response: Mapping[str, Any]
+    about: Mapping[str, Any]
     metrics: Mapping[str, Any]
     packages: Mapping[str, str]
     files: Mapping[str, FileRecord]
@@ -56,30 +54,44 @@ class Manifest:
         fields = dict(values)
         if fields.pop("format") != FORMAT:
             raise ValueError(f"format {values['format']!r}, this version reads {FORMAT}")
+        if "fused" in fields:  # as versions before shapes were written
+            fields["shape"] = "fused" if typed(fields.pop("fused"), bool, "fused") else "chained"
+        fields.setdefault("about", {})
+        for field, kind in _KINDS.items():
+            typed(fields[field], kind, field)
+        if len(fields["files"]) > _MOST_FILES or not 0 < len(fields["models"]) <= _MOST_MODELS:
+            raise ValueError(f"{len(fields['files'])} files of {len(fields['models'])} models")
+        for name in (fields["name"], *fields["models"]):
+            if not _NAME.fullmatch(typed(name, str, "name")):
+                raise ValueError(f"{name!r} is no name of a model")
         fields["models"] = tuple(fields["models"])
         fields["request"] = RequestSchema.from_json(fields["request"])
-        fields["files"] = {path: FileRecord(**record) for path, record in fields["files"].items()}
+        fields["files"] = {path: _record(path, record) for path, record in fields["files"].items()}
         return cls(**fields)
 
 
-@dataclass(frozen=True)
-class Verification:
-    """What `verify` found: `files` checked, and every problem as one sentence."""
+# What a manifest's fields must be before anything is made of them.
+_KINDS: dict[str, Any] = {
+    "name": str,
+    "version": int,
+    "created": str,
+    "models": list,
+    "fingerprint": str,
+    "shape": str,
+    "request": list,
+    "response": dict,
+    "about": dict,
+    "metrics": dict,
+    "packages": dict,
+    "files": dict,
+}
 
-    folder: Path
-    files: int
-    problems: tuple[str, ...] = ()
 
-    @property
-    def ok(self) -> bool:
-        """True when nothing is missing, changed or extra."""
-        return not self.problems
-
-    def raise_if_failed(self) -> None:
-        """ArtifactError with every problem."""
-        if self.problems:
-            listed = "".join(f"\n  - {problem}" for problem in self.problems)
-            raise ArtifactError(f"version {self.folder} is not what was exported:{listed}", hint="Export it again.")
+def _record(path: str, values: Any) -> FileRecord:
+    record = FileRecord(**typed(values, dict, path))
+    if not _SHA256.fullmatch(typed(record.sha256, str, path)) or typed(record.size, int, path) < 0:
+        raise ValueError(f"{path}: {values!r} is no SHA-256 and size")
+    return record
 
 
 def packages() -> dict[str, str]:
@@ -89,96 +101,36 @@ def packages() -> dict[str, str]:
 
 def record(root: Path, folders: Sequence[str], files: Sequence[str] = ()) -> dict[str, FileRecord]:
     """Return a FileRecord for each of `files` and of all files below `folders`, all relative to `root`."""
-    paths = sorted({*files, *(path for folder in folders for path in _walk(root, folder))})
-    return {path: _file_record(root / path) for path in paths}
+    paths = sorted({*files, *(path for folder in folders for path in walk(root, folder))})
+    return dict(zip(paths, hash_files([root / path for path in paths]), strict=True))
 
 
-def load(folder: Path) -> Manifest:
-    """Read <folder>/manifest.json; ArtifactError when it is missing, truncated or of another format."""
-    path = folder / MANIFEST
-    try:
-        return Manifest.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path} is missing", hint="This is not a version that Mews exported.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{path} cannot be read", received=f"{type(error).__name__}: {error}") from error
-
-
-def verify(folder: Path) -> Verification:
-    """Check the version folder <repository>/<name>/<version> and its composing models against its manifest.
-
-    Every file must be there with its size and SHA-256 and no other may be; symbolic links, absolute paths and ".." are
-    problems too. ArtifactError only when the manifest itself cannot be read.
-    """
-    folder = folder.absolute()
-    manifest = load(folder)
-    root = folder.parent.parent
-    problems = []
-    if (folder.parent.name, folder.name) != (manifest.name, str(manifest.version)):
-        problems.append(f"the manifest is of {manifest.name} version {manifest.version}")
-    for path, expected in manifest.files.items():
-        problems += _check_file(root, path, expected)
-    folders = [path for path in (f"{manifest.name}/{manifest.version}", *manifest.models) if not _leaves(path)]
-    problems += [f"{model}: leaves the repository" for model in manifest.models if _leaves(model)]
-    known = {*manifest.files, f"{manifest.name}/{manifest.version}/{MANIFEST}"}
-    problems += [f"{path}: not in the manifest" for each in folders for path in _walk(root, each) if path not in known]
-    problems += _check_links(root, folders)
-    problems += _check_serving(root, manifest)
-    return Verification(folder, len(manifest.files), tuple(problems))
-
-
-def _walk(root: Path, folder: str) -> Iterator[str]:
+def walk(root: Path, folder: str) -> Iterator[str]:
     """Yield every file and symbolic link below root/folder, relative to `root`, without following links."""
     for path in sorted((root / folder).rglob("*")):
         if path.is_symlink() or not path.is_dir():
             yield path.relative_to(root).as_posix()
 
 
-def _leaves(path: str) -> bool:
-    pure = PurePosixPath(path)
-    return pure.is_absolute() or ".." in pure.parts or not pure.parts or "\\" in path
+def load(folder: Path) -> Manifest:
+    """Read <folder>/manifest.json; ArtifactError when it is missing, too long, truncated or of another format."""
+    return parse(folder, document(folder))
 
 
-def _check_file(root: Path, path: str, expected: FileRecord) -> list[str]:
-    if _leaves(path):
-        return [f"{path}: leaves the repository"]
-    found = root / path
-    link = _link_in(root, path)
-    if link:
-        return [f"{path}: {link} is a symbolic link"]
+def document(folder: Path) -> dict[str, Any]:
+    """Return the JSON values of <folder>/manifest.json, unchecked; ArtifactError when there are none."""
+    path = folder / MANIFEST
+    if not os.path.lexists(path):
+        raise ArtifactError(f"{path} is missing", hint="This is not a version that Mews exported.")
+    if path.is_symlink():
+        raise ArtifactError(f"{path} is a symbolic link", hint="Export the version again.")
+    return read_json(path, "Export the version again.", longest=_LONGEST)
+
+
+def parse(folder: Path, values: Mapping[str, Any]) -> Manifest:
+    """Return the manifest of `document`; ArtifactError when it is none."""
     try:
-        mode = found.lstat().st_mode
-    except OSError:
-        return [f"{path}: missing"]
-    if not stat.S_ISREG(mode):
-        return [f"{path}: not a regular file"]
-    return [] if _file_record(found) == expected else [f"{path}: changed"]
-
-
-def _link_in(root: Path, path: str) -> str:
-    """Return the first part of `path` below `root` that is a symbolic link, or nothing."""
-    parts = PurePosixPath(path).parts
-    below = (PurePosixPath(*parts[: count + 1]) for count in range(len(parts)))
-    return next((str(part) for part in below if (root / part).is_symlink()), "")
-
-
-def _check_links(root: Path, folders: Sequence[str]) -> list[str]:
-    links = {_link_in(root, folder) for folder in folders} - {""}
-    return [f"{link}: a symbolic link" for link in sorted(links)]
-
-
-def _check_serving(root: Path, manifest: Manifest) -> list[str]:
-    """The ensemble's config.pbtxt belongs to one of the archived configs; any other was changed by hand."""
-    config = root / manifest.name / CONFIG
-    if not config.is_file():
-        return [f"{manifest.name}/{CONFIG}: missing"]
-    archived = (root / manifest.name / "configs").glob("*.pbtxt")
-    if config.read_bytes() not in {path.read_bytes() for path in archived}:
-        return [f"{manifest.name}/{CONFIG}: not the configuration of any exported version"]
-    return []
-
-
-def _file_record(path: Path) -> FileRecord:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-        return FileRecord(digest.hexdigest(), os.fstat(file.fileno()).st_size)
+        return Manifest.from_json(values)
+    except (ValueError, KeyError, TypeError, AttributeError, MewsError) as error:
+        received = f"{type(error).__name__}: {error}"
+        raise ArtifactError(f"{folder / MANIFEST} cannot be read", received=received) from error

@@ -7,15 +7,22 @@
     │   └── SchemaError           3: columns that are missing, unknown or of another type
     ├── ArtifactError             1: a file of ours that is missing, changed, truncated or from another graph
     ├── ServerError               1: Triton did not start, or ended
+    │   ├── UnreachableError      1: nobody answers at the address
+    │   ├── TimedOutError         1: no answer within the time given
+    │   └── BusyError             1: the model cannot answer now: not ready, or its queue is full
     └── RequestError              1: a request that cannot be sent, or that the server refused
+        ├── RefusedError          1: the server found the request wrong
+        └── UnknownModelError     1: the server has no such model
 
-Each says its subject, what was expected, what was received, and what to do about it.
+Each says its subject, what was expected, what was received, and what to do about it. The five of a client also carry
+the `url` and the `model`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 
 class MewsError(Exception):
@@ -89,3 +96,35 @@ class ServerError(MewsError):
 
 class RequestError(MewsError):
     """A request that cannot be sent as it is, or that the server refused."""
+
+
+class _Asked:
+    """Which server was asked for which model; the client fills it in."""
+
+    url = ""
+    model = ""
+
+    def at(self, url: str, model: str) -> Self:
+        """Return the same error, of this server and model."""
+        self.url, self.model = url, model
+        return self
+
+
+class UnreachableError(_Asked, ServerError):
+    """Nobody answers at the address, or the connection broke before an answer."""
+
+
+class TimedOutError(_Asked, ServerError):
+    """No answer within the time given."""
+
+
+class BusyError(_Asked, ServerError):
+    """The model cannot answer now: it is not ready, its queue is full, or the request waited there too long."""
+
+
+class RefusedError(_Asked, RequestError):
+    """The server found the request wrong; `received` is in its words."""
+
+
+class UnknownModelError(_Asked, RequestError):
+    """The server has no model of this name."""

@@ -18,11 +18,11 @@ _MOST_PACKED = 100
 """A table may take so many times its file's bytes in memory, if that is more than `_ANY_TABLE` bytes."""
 
 
-def read_json(path: Path, hint: str) -> dict[str, Any]:
-    """Return the object in a JSON file; ArtifactError for anything else, or one that is too long."""
+def read_json(path: Path, hint: str, longest: int = _LONGEST) -> dict[str, Any]:
+    """Return the object in a JSON file; ArtifactError for anything else, or one of more than `longest` bytes."""
     try:
-        if not path.is_file() or path.stat().st_size > _LONGEST:
-            raise OSError(f"it is no file of at most {_LONGEST} bytes")
+        if not path.is_file() or path.stat().st_size > longest:
+            raise OSError(f"it is no file of at most {longest} bytes")
         document = json.loads(path.read_text(encoding="utf-8"))
         json.dumps(document, ensure_ascii=False).encode("utf-8")  # half a surrogate pair is no text
     except (OSError, ValueError, RecursionError) as error:

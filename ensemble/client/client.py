@@ -7,82 +7,51 @@ be null (see etl/dtypes.py for how).
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
-import tenacity
 
-from ensemble.client.transport import Busy, GrpcTransport, HttpTransport, Refused, Transport, Unreachable
+from ensemble.client.address import address_of, check
+from ensemble.client.conversation import (
+    Asking,
+    AskMetadata,
+    AskModels,
+    Conversation,
+    Prediction,
+    Question,
+    Talk,
+    flat,
+)
+from ensemble.client.frames import Rows
+from ensemble.client.grpc_transport import GrpcTransport
+from ensemble.client.http_transport import HttpTransport
+from ensemble.client.metadata import ModelMetadata
+from ensemble.client.patience import Patience
+from ensemble.client.transport import Call, Failure, Reply, Transport
 from ensemble.config import Protocol
-from ensemble.requests.encode import Array, did_you_mean, encode
-from ensemble.requests.rows import from_arrays
-from ensemble.spec import RequestColumn, RequestSchema, TensorSpec
-from etl.dtypes import BY_TRITON
-from etl.errors import MewsError, RequestError, ServerError
-from etl.names import LENGTH, REQUEST, SCORE
+from ensemble.requests.encode import Array
+from etl.names import SCORE
 
-_Answer = TypeVar("_Answer")
+__all__ = ["Client", "ModelMetadata", "Prediction"]
 
-_TRANSPORTS: dict[str, Callable[[str, float, int], Transport]] = {"http": HttpTransport, "grpc": GrpcTransport}
+_Result = TypeVar("_Result")
 
-
-@dataclass(frozen=True)
-class ModelMetadata:
-    """What a server says of a model; dims leave the batch out. `max_batch_size` 0 means that it has no batch."""
-
-    name: str
-    versions: tuple[str, ...]
-    platform: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    max_batch_size: int
-    parameters: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def request(self) -> RequestSchema:
-        """The raw columns behind the inputs; RequestError for a type that no column has."""
-        if REQUEST in self.parameters:
-            return self._declared
-        names = {spec.name for spec in self.inputs}
-        columns = []
-        for spec in self.inputs:
-            if spec.name.endswith(LENGTH) and spec.name.removesuffix(LENGTH) in names:
-                continue
-            if spec.dtype not in BY_TRITON:
-                raise RequestError(f"input {spec}", expected=f"a type among {', '.join(BY_TRITON)}")
-            columns.append(_column(spec, ragged=spec.name + LENGTH in names))
-        return RequestSchema(tuple(columns))
-
-    @property
-    def _declared(self) -> RequestSchema:
-        try:
-            return RequestSchema.from_json(json.loads(self.parameters[REQUEST]))
-        except (ValueError, TypeError, MewsError) as error:
-            subject = f"parameter {REQUEST} of model {self.name!r}"
-            raise RequestError(subject, expected="columns as Mews exports them", received=str(error)) from error
-
-
-def _column(spec: TensorSpec, *, ragged: bool) -> RequestColumn:
-    kind = BY_TRITON[spec.dtype].name
-    if ragged or spec.dims in ((), (1,)):
-        return RequestColumn(spec.name, kind, is_list=ragged)
-    return RequestColumn(spec.name, kind, is_list=True, length=math.prod(spec.dims))
+_TRANSPORTS: dict[str, Callable[[str, float, int, bool], Transport]] = {"http": HttpTransport, "grpc": GrpcTransport}
 
 
 class Client:
     """A connection to one model of a Triton server; a context manager.
 
-    `url` is host:port, with or without http:// or grpc://. `timeout` (seconds) holds for each request. A server that
-    cannot be reached is tried `attempts` times in all; a server's answer, good or bad, is final. Frames larger than the
-    model's max_batch_size go as several requests, up to `concurrency` at a time. Use a Client from one thread.
+    `url` is host:port, with or without http:// or grpc://. `timeout` (seconds) holds for each attempt, `deadline` for a
+    whole call with all its attempts, None for no limit. A server that cannot be reached, or is too busy, is asked
+    `attempts` times in all; any other answer, good or bad, is final. Frames larger than the model's max_batch_size go
+    as several requests, up to `concurrency` at a time. What the server says of the model is asked again after `refresh`
+    seconds. `shared_memory` hands the inputs over in /dev/shm, to a server on this machine. Use a Client from one
+    thread.
     """
 
     def __init__(
@@ -92,22 +61,20 @@ class Client:
         *,
         protocol: Protocol = "http",
         timeout: float = 30.0,
+        deadline: float | None = None,
         attempts: int = 3,
         concurrency: int = 2,
+        refresh: float = 10.0,
+        shared_memory: bool = False,
     ) -> None:
-        """RequestError for a URL or protocol that makes no sense; nothing is sent yet."""
-        if protocol not in _TRANSPORTS:
-            raise RequestError("protocol", expected="http or grpc", received=repr(protocol))
+        """RequestError for a URL, protocol or time that makes no sense; nothing is sent yet."""
+        check(protocol, timeout=timeout, deadline=deadline)
         self.url, self.model, self.protocol = url, model, protocol
         self._concurrency = max(concurrency, 1)
-        self._transport = _TRANSPORTS[protocol](_address(url, protocol), timeout, self._concurrency)
-        self._metadata: ModelMetadata | None = None
-        self._retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(Unreachable),
-            stop=tenacity.stop_after_attempt(max(attempts, 1)),
-            wait=tenacity.wait_exponential(multiplier=0.1, max=2),
-            reraise=True,
-        )
+        address = address_of(url, protocol)
+        self._transport = _TRANSPORTS[protocol](address, timeout, self._concurrency, shared_memory)
+        self._patience = Patience(max(attempts, 1), timeout, deadline)
+        self._talk = Conversation(url, model, protocol, refresh)
 
     def __enter__(self) -> Self:
         return self
@@ -124,104 +91,58 @@ class Client:
     def is_ready(self) -> bool:
         """True when the server answers and has the model ready; False in any other case, without retries."""
         try:
-            return self._transport.is_ready(self.model)
-        except (Unreachable, Refused, Busy):
+            return self._transport.is_ready(self.model, self._patience.timeout)
+        except Failure:
             return False
 
     def metadata(self) -> ModelMetadata:
-        """Return what the server says of the model, asked once.
+        """Return what the server says of the model, at most `refresh` seconds ago.
 
-        RequestError for a model that the server does not know; ServerError when it cannot be reached or is not ready.
+        UnknownModelError for a model that the server does not know; ServerError when it cannot be reached or is not
+        ready.
         """
-        if self._metadata is None:
-            answer = self._ask(lambda: self._transport.metadata(self.model))
-            batched = answer.max_batch_size > 0
-            self._metadata = ModelMetadata(
-                answer.name,
-                answer.versions,
-                answer.platform,
-                tuple(TensorSpec(name, kind, dims[batched:]) for name, kind, dims in answer.inputs),
-                tuple(TensorSpec(name, kind, dims[batched:]) for name, kind, dims in answer.outputs),
-                answer.max_batch_size,
-                answer.parameters,
-            )
-        return self._metadata
+        return self._have(self._talk.metadata())
 
-    def predict(self, rows: pl.DataFrame | Mapping[str, Any], output: str = SCORE) -> npt.NDArray[np.float32]:
+    def predict(self, rows: Rows, output: str = SCORE, **asking: Unpack[Asking]) -> npt.NDArray[np.float32]:
         """Return one score for each row, in order: float32 [rows]; for no rows nothing is sent.
 
-        Columns may also be given as arrays, a list as `x__values` and `x__offsets`: see
-        `ensemble.requests.rows.from_arrays`. RequestError when the rows do not fit the model or the server refuses
-        them; ServerError when it cannot be reached.
+        Rows are a Polars or pandas frame, a list of mappings, or columns as arrays, in which a list may be `x__values`
+        and `x__offsets`: see `ensemble.requests.rows.from_arrays`. `Asking` says what else can be given. RequestError
+        when the rows do not fit the model or the server refuses them; ServerError when it cannot be reached.
         """
-        metadata = self.metadata()
-        request = metadata.request
-        rows = rows if isinstance(rows, pl.DataFrame) else from_arrays(rows, request)
-        if rows.is_empty():
-            encode(rows, request)
-            return np.empty(0, dtype=np.float32)
-        size = metadata.max_batch_size or rows.height
-        requests = [
-            partial(self._scores, rows.slice(start, size), request, start, output)
-            for start in range(0, rows.height, size)
-        ]
-        answers = [requests[0]()] if len(requests) == 1 else self._transport.run_all(requests)
-        return np.concatenate(answers)
+        return flat(self.ask(rows, (output,), **asking).outputs[output])
+
+    def ask(self, rows: Rows, outputs: Sequence[str] = (SCORE,), **asking: Unpack[Asking]) -> Prediction:
+        """Return several outputs, each in its own type and shape, with the version that answered; else as `predict`."""
+        deadline = asking.pop("deadline", None)
+        return self._have(self._talk.ask(rows, outputs, **asking), deadline)
 
     def infer(self, tensors: Mapping[str, Array], output: str = SCORE) -> Array:
         """Send tensors exactly as they are and return the output; errors as in `predict`."""
-        return self._ask(lambda: self._transport.infer(self.model, tensors, output))
+        return self._have(self._talk.infer(tensors, output))
 
-    def _scores(
-        self, rows: pl.DataFrame, request: RequestSchema, first_row: int, output: str
-    ) -> npt.NDArray[np.float32]:
-        answer = self.infer(encode(rows, request, first_row), output)
-        if answer.size != rows.height:
-            raise ServerError(
-                f"output {output!r} of model {self.model!r} at {self.url}",
-                expected=f"{rows.height} scores",
-                received=f"an array of shape {answer.shape}",
-            )
-        return answer.reshape(-1).astype(np.float32, copy=False)
-
-    def _ask(self, question: Callable[[], _Answer]) -> _Answer:
-        """Put a question, again while the server cannot be reached; a failure becomes an error that says what to do."""
+    def _have(self, talk: Talk[_Result], deadline: float | None = None) -> _Result:
+        patience = self._patience.begun(deadline)
         try:
-            return self._retrying(question)
-        except Unreachable as error:
-            raise ServerError(
-                f"no answer from Triton at {self.url} over {self.protocol}",
-                received=str(error),
-                hint="Start it with `mews serve`, or check the address and that the port is the one for "
-                f"{'HTTP' if self.protocol == 'http' else 'gRPC'}.",
-            ) from error
-        except Busy as error:
-            raise ServerError(f"model {self.model!r} at {self.url} is not ready", received=str(error)) from error
-        except Refused as error:
-            raise self._refusal(str(error)) from error
+            question = next(talk)
+            while True:
+                try:
+                    answer = self._answer(question, patience)
+                except Failure as failure:
+                    question = talk.throw(failure)
+                else:
+                    question = talk.send(answer)
+        except StopIteration as end:
+            result: _Result = end.value
+            return result
 
-    def _refusal(self, text: str) -> RequestError | ServerError:
-        if "unknown model" not in text.lower() and "is not found" not in text:
-            return RequestError(f"the server at {self.url} refused the request to {self.model!r}", received=text)
-        try:
-            known = self._transport.models()
-        except (Unreachable, Refused, Busy):
-            known = {}
-        if self.model in known:
-            why = known[self.model] or "it is not loaded"
-            return ServerError(f"model {self.model!r} at {self.url} is not ready", received=why)
-        listed = ", ".join(sorted(known)) or "none"
-        subject = f"unknown model {self.model!r} at {self.url}{did_you_mean(self.model, sorted(known))}"
-        return RequestError(subject, expected=f"one of: {listed}")
+    def _answer(self, question: Question, patience: Patience) -> Any:
+        if isinstance(question, AskMetadata):
+            return patience.ask(partial(self._transport.metadata, question.model))
+        if isinstance(question, AskModels):
+            return patience.ask(self._transport.models)
+        tasks = [partial(self._scores, call, patience) for call in question.calls]
+        return [tasks[0]()] if len(tasks) == 1 else self._transport.run_all(tasks)
 
-
-def _address(url: str, protocol: str) -> str:
-    scheme, separator, rest = url.rpartition("://")
-    host, colon, port = rest.rstrip("/").rpartition(":")
-    if separator and scheme not in ("http", "grpc"):
-        raise RequestError(f"URL {url!r}", expected="host:port, http://host:port or grpc://host:port")
-    if separator and scheme != protocol:
-        raise RequestError(f"URL {url!r}", expected=f"{protocol}://", hint=f"Or ask for protocol {scheme!r}.")
-    if not host or not colon or not port.isdigit() or not 0 < int(port) < 65536:
-        raise RequestError(f"URL {url!r}", expected="host:port, such as 127.0.0.1:8000")
-    return f"{host}:{port}"
+    def _scores(self, make: Callable[[], Call], patience: Patience) -> Reply:
+        return patience.ask(partial(self._transport.infer, make()))

@@ -14,12 +14,20 @@ _LIBRARY = re.compile(r"error while loading shared libraries: (?P<library>[^:]+)
 _SHARED_MEMORY = re.compile(
     r"(?:shared memory|/dev/shm)[^\n]*(?:No space left|size|Permission denied)[^\n]*", re.IGNORECASE
 )
+_BACKEND = re.compile(
+    r"unable to find backend library|backend_stub is not found|unexpected 'platform' and 'backend' pair"
+)
 # The first of these that matches names the model that is the cause, not the ensemble that waits for it.
 _MODELS = (
     re.compile(r"failed to load '(?P<model>[^']+)' version -?\d+: (?P<reason>[^\"\n]+)"),
     re.compile(r"Poll failed for model directory '(?P<model>[^']+)': (?P<reason>[^\"\n]+)"),
     re.compile(r"failed to poll model '(?P<model>[^']+)': (?P<reason>[^\"\n]+)"),
     re.compile(r"load failed for model '(?P<model>[^']+)': (?P<reason>[^\"\n]+)"),
+)
+_NO_BACKEND = (
+    "This server lacks the backend. Exports need onnxruntime: NVIDIA's images have it; the embedded server makes it "
+    "from triton_models and Triton's python backend, which `make setup` installs. A backend_directory of your own must "
+    "hold both."
 )
 
 
@@ -53,7 +61,8 @@ def explain(subject: str, log: str) -> ServerError:
         )
     if failed := models_failed(log):
         reasons = "; ".join(f"model {model!r}: {reason}" for model, reason in failed.items())
-        return ServerError(subject, received=reasons, hint="The repository cannot be served as it is; export again.")
+        hint = _NO_BACKEND if _BACKEND.search(reasons) else "The repository cannot be served as it is; export again."
+        return ServerError(subject, received=reasons, hint=hint)
     if library := _LIBRARY.search(log):
         return ServerError(
             subject,

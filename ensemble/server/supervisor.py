@@ -15,6 +15,7 @@ import ctypes
 import fcntl
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -27,6 +28,8 @@ SHARED_MEMORY = Path("/dev/shm")
 PREFIX = "mews-"
 _SET_PARENT_DEATH_SIGNAL, _SET_CHILD_SUBREAPER = 1, 36  # prctl, linux/prctl.h
 _LAST_WAIT_SECONDS = 5
+_STACK = 256 * 2**20
+"""Bytes of a thread's stack: this Triton reads JSON by recursion, and 200 thousand brackets fill the usual 8 MiB."""
 
 
 def take_lock(token: str, folder: Path) -> int:
@@ -76,6 +79,15 @@ def _prctl(option: int, value: int) -> None:
 def die_with_parent() -> None:
     """As a child before it runs its program: have the kernel kill it when the thread that started it ends."""
     _prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+
+
+def prepare() -> None:
+    """As a child before it runs the server: die with the supervisor, and have room for deep JSON on every stack."""
+    die_with_parent()
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    wanted = _STACK if hard == resource.RLIM_INFINITY else min(_STACK, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_STACK, (wanted, hard))
 
 
 def _reap(server: int) -> int | None:
@@ -151,7 +163,7 @@ def supervise(command: list[str], log: str, token: str, folder: str, grace: floa
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=prepare,
             ).pid
         print(server, flush=True)
         status = _wait(server, wakeup, sys.stdin.fileno(), None)

@@ -10,39 +10,34 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from ensemble.config import ServeConfig
+from ensemble.loading import check_models, unchanged
 from ensemble.server import supervisor
 from ensemble.server.embedded import Program, find
 from ensemble.server.log import explain, ports_taken
+from ensemble.server.ports import Ports, choose
+from ensemble.server.supported import check_triton
+from ensemble.signing import PublicKey
 from etl.errors import ServerError
 
 _PORT_ATTEMPTS = 5
 _POLL_SECONDS = 0.05
 _WAIT_SECONDS = 0.5
 _METRICS_STARTED = "Started Metrics Service"
+_INPUT, _OUTPUT = (re.compile(rf"^{side} *[\[{{]", re.MULTILINE) for side in ("input", "output"))
 _HTTP_THREADS = 8  # Triton's default; on fewer cores they only take turns
 _GRACE_SECONDS = 5  # beyond Triton's own exit timeout, before SIGKILL
-
-
-@dataclass(frozen=True)
-class Ports:
-    """Where a server listens."""
-
-    http: int
-    grpc: int
-    metrics: int
 
 
 class TritonServer:
@@ -75,6 +70,7 @@ class TritonServer:
         self._token = ""
         self._log_file = -1
         self.pid = 0
+        self.version = ""
         self.ports = Ports(0, 0, 0)
 
     @property
@@ -98,28 +94,48 @@ class TritonServer:
         return self._supervisor is not None and self._supervisor.poll() is None
 
     def start(self) -> Self:
-        """Start the server and wait until every model is ready; ServerError says why it did not."""
+        """Check what is to be loaded, start the server, and wait until every model is ready.
+
+        ServerError says why it did not start, ArtifactError what is wrong with a version (ensemble/verification.py).
+        """
         if self.running:
             raise ServerError("the server is running already")
         if not self.repository.is_dir():
             raise ServerError(f"model repository {self.repository}", expected="a folder", received="nothing there")
+        checked = check_models(self.repository, self.models, self._trusted())
         supervisor.sweep()
         for attempt in range(_PORT_ATTEMPTS):
-            self.ports = self._choose_ports()
+            self.ports = choose(self.config.host, self._wanted)
             try:
                 self._spawn()
                 self._await_ready()
+                check_triton(self.version, self.http_url)
+                unchanged(checked)  # what Triton has loaded is what was checked
                 return self
+            except OSError as error:
+                self.stop()
+                raise ServerError(
+                    f"cannot prepare a server in {tempfile.gettempdir()} and {supervisor.SHARED_MEMORY}",
+                    received=str(error),
+                    hint="Make room (a server needs 4 MB, and shared memory for its models), or set TMPDIR.",
+                ) from error
             except ServerError:
                 taken = ports_taken(self.log_text())
                 self.stop()
-                fixed = {self.config.http_port, self.config.grpc_port, self.config.metrics_port}
-                if not taken or fixed.intersection(taken) or attempt == _PORT_ATTEMPTS - 1:
+                if not taken or set(self._wanted).intersection(taken) or attempt == _PORT_ATTEMPTS - 1:
                     raise
             except BaseException:
                 self.stop()
                 raise
         raise AssertionError("unreachable")
+
+    @property
+    def _wanted(self) -> tuple[int, int, int]:
+        return self.config.http_port, self.config.grpc_port, self.config.metrics_port
+
+    def _trusted(self) -> list[PublicKey] | None:
+        keys = self.config.trusted_keys
+        return None if keys is None else [PublicKey.read(path) for path in keys]
 
     def stop(self) -> None:
         """End the server and remove what it held; does nothing if it has ended."""
@@ -178,12 +194,6 @@ class TritonServer:
     def _url(self, port: int) -> str:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.config.host, self.config.host)
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-    def _choose_ports(self) -> Ports:
-        """Take the configured ports, and free ones for those that are 0; all stay bound until all are chosen."""
-        wanted = (self.config.http_port, self.config.grpc_port, self.config.metrics_port)
-        with contextlib.ExitStack() as stack:
-            return Ports(*(_probe(self.config.host, port, stack) for port in wanted))
 
     def _spawn(self) -> None:
         """Start supervisor and server; what they hold is theirs from here on."""
@@ -251,7 +261,16 @@ class TritonServer:
         }
         if program.backends is not None:
             options["backend-directory"] = program.backends
+        if self.config.cache_bytes:
+            options["cache-config"] = f"local,size={self.config.cache_bytes}"
+            if (caches := program.binary.parents[1] / "caches").is_dir():
+                options["cache-directory"] = caches
+        if self.config.rate_limit:
+            options["rate-limit"] = "execution_count"
         loads = [f"--load-model={model}" for model in (("*",) if self.models is None else self.models)]
+        loads += [f"--rate-limit-resource={name}:{count}" for name, count in self.config.resources.items()]
+        if _all_complete(self.repository):
+            loads.append("--disable-auto-complete-config")
         return [str(program.binary), *(f"--{name}={value}" for name, value in options.items()), *loads]
 
     def _await_ready(self) -> None:
@@ -275,8 +294,10 @@ class TritonServer:
         connection = http.client.HTTPConnection(self._url(self.ports.http), timeout=2)
         try:
             connection.request("GET", "/v2")
-            if json.loads(connection.getresponse().read()).get("name") != self._token:
+            said = json.loads(connection.getresponse().read())
+            if said.get("name") != self._token:
                 return False
+            self.version = str(said.get("version", ""))
             paths = ["/v2/health/ready", *(f"/v2/models/{model}/ready" for model in self.models or ())]
             for path in paths:
                 connection.request("GET", path)
@@ -294,23 +315,14 @@ class TritonServer:
         return explain(subject, self.log_text())
 
 
+def _all_complete(repository: Path) -> bool:
+    """Whether every model says its inputs and outputs; else Triton starts each backend twice, once to ask for them."""
+    configs = [path / "config.pbtxt" for path in repository.iterdir() if path.is_dir()]
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        texts = [config.read_text(encoding="utf-8") for config in configs]
+        return all(_INPUT.search(text) and _OUTPUT.search(text) for text in texts)
+    return False
+
+
 def _status(code: int) -> str:
     return f"exit status {code}" if code < 128 else f"signal {code - 128}"
-
-
-def _probe(host: str, port: int, stack: contextlib.ExitStack) -> int:
-    """Bind `host:port` until `stack` closes and return the port; ServerError if it is taken or forbidden."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        raise ServerError(
-            f"cannot listen on {host}:{port}",
-            expected="a free port",
-            received=error.strerror or str(error),
-            hint=f"Find its user with `ss -ltnp 'sport = :{port}'`, choose another port, or 0 for any free one.",
-        ) from None
-    chosen: int = listener.getsockname()[1]
-    return chosen

@@ -1,0 +1,11 @@
+#!/bin/sh
+# Starts Triton on /models with one ensemble, under explicit control; options of tritonserver may follow.
+set -eu
+exec /opt/tritonserver/bin/tritonserver \
+  --model-repository=/models \
+  --model-control-mode=explicit \
+  --load-model="${MEWS_MODEL:-mews}" \
+  --exit-on-error=true \
+  --exit-timeout-secs=30 \
+  --disable-auto-complete-config \
+  "$@"
