@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from etl.versions import installed
 _PACKAGES = ("mews", "nvidia-pytriton", "tritonclient", "onnxruntime", "numpy", "polars", "nvtabular", "merlin-systems")
 
 
-def describe() -> dict[str, Any]:
-    """Return the CPU's model, usable cores, memory (MiB), load (1 minute), kernel, Python and package versions."""
+def describe(more: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the CPU's model, usable cores, memory (MiB), load (1 minute), kernel, Python and package versions.
+
+    `more` are further packages; those that are not installed are left out.
+    """
     return {
         "cpu": _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
@@ -22,7 +26,7 @@ def describe() -> dict[str, Any]:
         "kernel": platform.release(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": installed(_PACKAGES),
+        "packages": installed((*_PACKAGES, *more)),
     }
 
 

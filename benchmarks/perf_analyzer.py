@@ -31,6 +31,7 @@ _PASS = re.compile(r"Pass \[\d+\] throughput: (?P<throughput>[\d.]+) infer/sec\.
 _START_SECONDS = 60  # beyond the measurement: start, warm-up, and a window that waits for slow answers
 _NO_ANSWER = "No valid requests recorded"
 _LONGER = (1, 4, 16)
+_JSON = ("--input-tensor-format", "json", "--output-tensor-format", "json")
 
 
 class BenchmarkError(MewsError):
@@ -43,12 +44,16 @@ class NothingAnsweredError(BenchmarkError):
 
 @dataclass(frozen=True)
 class Load:
-    """What is sent: rows of `batch` to `model` over `protocol`, `concurrency` requests at any time."""
+    """What is sent: rows of `batch` to `model` over `protocol`, `concurrency` requests at any time.
+
+    `as_json` sends and asks tensors as JSON over HTTP, in place of KServe's binary form.
+    """
 
     model: str
     protocol: str
     concurrency: int
     batch: int
+    as_json: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,7 @@ class PerfAnalyzer:
             str(self.program),
             *("-m", load.model, "-u", url, "-i", load.protocol, "-b", str(load.batch)),
             *("--concurrency-range", str(load.concurrency), "--input-data", str(data)),
+            *(_JSON if load.as_json else ()),
             *("--measurement-interval", str(max(1, round(seconds * 1000 / WINDOWS)))),
             *("--max-trials", str(WINDOWS), "--stability-percentage", str(_ANY_SPREAD)),
             *("-v", "-f", str(report)),

@@ -6,6 +6,7 @@ exec /opt/tritonserver/bin/tritonserver \
   --model-control-mode=explicit \
   --load-model="${MEWS_MODEL:-mews}" \
   --exit-on-error=true \
+  --strict-readiness=false \
   --exit-timeout-secs=30 \
   --disable-auto-complete-config \
   "$@"

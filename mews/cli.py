@@ -2,10 +2,42 @@
 
 from __future__ import annotations
 
-from mews.commands import bench, config, data, demo, etl, features, model, report, serving
+from mews.commands import (
+    bench,
+    config,
+    data,
+    demo,
+    etl,
+    features,
+    model,
+    report,
+    serving,
+    soak,
+    trust,
+    tune,
+    variants,
+    versions,
+)
 from mews.commands.groups import app
 
-__all__ = ["app", "bench", "config", "data", "demo", "etl", "features", "main", "model", "report", "serving"]
+__all__ = [
+    "app",
+    "bench",
+    "config",
+    "data",
+    "demo",
+    "etl",
+    "features",
+    "main",
+    "model",
+    "report",
+    "serving",
+    "soak",
+    "trust",
+    "tune",
+    "variants",
+    "versions",
+]
 
 
 def main() -> None:

@@ -71,8 +71,8 @@ class PipelineConfig(Section):
 def load(path: Path | None = None, overrides: Sequence[str] = ()) -> PipelineConfig:
     """Read `path` (defaults if None), apply `section.key=value` overrides (values are YAML), and check all of it.
 
-    A relative `data.path` or `features.workflow` is relative to the file's folder, in an override to the current one;
-    the result holds absolute ones. Raises ConfigError that lists every problem with the nearest known key.
+    A relative path in it is relative to the file's folder, in an override to the current one; the result holds absolute
+    ones. Raises ConfigError that lists every problem with the nearest known key.
     """
     tree = _read(path) if path is not None else {}
     if path is not None:
@@ -134,6 +134,9 @@ def _anchor(tree: dict[str, Any], folder: Path) -> None:
         found = tree.get(section)
         if isinstance(found, dict) and isinstance(found.get(key), str) and found[key]:
             found[key] = str(folder / found[key])
+    serve = tree.get("serve")
+    if isinstance(serve, dict) and isinstance(keys := serve.get("trusted_keys"), list):
+        serve["trusted_keys"] = [str(folder / key) if isinstance(key, str) else key for key in keys]
 
 
 def _explain(error: ValidationError, path: Path | None) -> ConfigError:

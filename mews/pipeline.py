@@ -94,7 +94,7 @@ _STAGES = (
     ),
     Stage(
         "export", ("evaluate", "fit"), "mews.stages.serving:export",
-        lambda c: (c.export,), lambda r: (r.onnx, r.repository, r.examples), ("etl", "training", "ensemble"),
+        lambda c: (c.export,), lambda r: (r.onnx, *r.exported, r.examples), ("etl", "training", "ensemble"),
     ),
     Stage(
         "query", ("export",), "mews.stages.serving:query",

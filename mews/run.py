@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,6 +99,17 @@ class Run:
     def repository(self) -> Path:
         """The Triton model repository."""
         return self.folder / "repository"
+
+    @property
+    def exported(self) -> tuple[Path, ...]:
+        """The version that was exported last; not what changes when another is published, or an older one deleted."""
+        found = sorted(self.repository.glob("*/*/manifest.json"), key=lambda path: path.stat().st_mtime_ns)
+        if not found:
+            return ()
+        folder = found[-1].parent
+        models = json.loads(found[-1].read_text(encoding="utf-8"))["models"]
+        archived = folder.parent / "configs" / f"{folder.name}.pbtxt"
+        return (folder, archived, *(self.repository / model for model in models))
 
     @property
     def examples(self) -> Path:

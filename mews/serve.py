@@ -18,6 +18,7 @@ def serve(session: Session, given: dict[str, Any], triton_url: str | None) -> di
     """Serve the run's repository until Ctrl-C or SIGTERM; with `triton_url`, check that server instead."""
     from ensemble.server.triton import TritonServer
     from mews.stages.serving import server
+    from mews.versions import resume
 
     config, run, name = session.config, session.run, session.config.export.name
     if triton_url or config.serve.triton_url:
@@ -35,6 +36,7 @@ def serve(session: Session, given: dict[str, Any], triton_url: str | None) -> di
         urls: dict[str, str] = {"http": triton.http_url, "grpc": triton.grpc_url, "metrics": triton.metrics_url}
         write_text(run.serving, json.dumps(urls))
         try:
+            resume(session, triton.grpc_url)
             _announce(session, name, version, urls, settings.host)
             triton.wait()
         finally:

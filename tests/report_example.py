@@ -321,7 +321,24 @@ def _serving() -> dict[str, Any]:
         for target, (p50, _) in TARGETS.items()
     }
     machine = {"cpu": "Example CPU @ 2.40GHz", "cores": 2, "memory_gb": 15.6, "os": "Debian GNU/Linux 12", "gpu": None}
-    return {"results": results, "cdf": cdf, "ratios": {}, "machine": machine}
+    extra = {"targets": _targets(), "waterfall": {"fused": {"phases": _phases()}}}
+    return {"results": results, "cdf": cdf, "ratios": {}, "machine": machine, **extra}
+
+
+def _targets() -> dict[str, Any]:
+    told = {"note": "Merlin Systems' export", "max_abs_diff": 1.5e-7, "differs": False}
+    costs = {"memory_mb": 1163.6, "startup_s": 12.25, "disk_mb": 1.6}
+    return {
+        "stock": {**told, **costs},
+        "litserve": {"note": "LitServe", "failed": "litserve not installed (make peers)"},
+        "bentoml": {**costs, "note": "BentoML", "max_abs_diff": 0.25, "differs": True},
+    }
+
+
+def _phases() -> list[dict[str, Any]]:
+    rest = [("mews_fused_1", "queue", 20.0), ("mews_fused_1", "compute", 180.0), ("ensemble", "scheduling", 25.0)]
+    named = [("client", "client and network", 97.0), *rest]
+    return [{"stage": stage, "phase": phase, "us": us} for stage, phase, us in named]
 
 
 def _manifest() -> dict[str, Any]:

@@ -248,6 +248,7 @@ class TritonServer:
             "id": self._token,
             "model-repository": self.repository.absolute(),
             "model-control-mode": "explicit",
+            "strict-readiness": "false",  # or the server is not ready while any model is loaded or unloaded
             "http-address": host,
             "http-port": self.ports.http,
             "http-thread-count": min(_HTTP_THREADS, max(2, os.cpu_count() or 1)),

@@ -18,13 +18,45 @@ _RESULTS = Path("runs/bench")
 
 @bench_app.command("serving")
 @command
-def bench_serving(session: Session) -> Any:
-    """Measure the ensemble with perf_analyzer, beside an identity ensemble and stock Merlin Systems."""
-    from mews.stages.serving import bench_table
+def bench_serving(
+    session: Session,
+    peers: Annotated[str, typer.Option("--peers", help="all, none, or names with commas.")] = "",
+    shape: Annotated[str, typer.Option("--shape", help="demo, criteo, or both with a comma.")] = "demo",
+    vocabulary: Annotated[str, typer.Option("--vocabulary", help="Of criteo: 1k, 10k, 100k, 1m.")] = "1k,100k,1m",
+    concurrency: Annotated[str, typer.Option("--concurrency", help="Clients, with commas.")] = "1,4,16,64",
+    batch: Annotated[str, typer.Option("--batch", help="Rows of a request, with commas.")] = "1,64,1024",
+    protocols: Annotated[str, typer.Option("--protocols", help="http, grpc, or both with a comma.")] = "http",
+    seconds: Annotated[float, typer.Option("--seconds", min=0.05, help="For one load of one target.")] = 0.5,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Medians of so many rounds.")] = 1,
+    budget: Annotated[str, typer.Option("--budget", help="Fail beyond it: p99=5ms,throughput=5000.")] = "",
+    out: _Out = _RESULTS,
+) -> Any:
+    """Measure the ensemble with perf_analyzer, beside an identity ensemble, stock Merlin Systems and other servers.
 
-    result = session.bring("bench", again=("bench",))["bench"].result
-    session.terminal.line(bench_table(result))
-    return {key: result[key] for key in ("results", "ratios", "goals", "machine")}
+    Without --peers and --shape it is the run's own benchmark, with the loads of `bench` in pipeline.yaml; with them,
+    the loads of the options here.
+    """
+    from benchmarks.budget import broken, parse
+
+    limits = parse(budget)
+    if peers or shape != "demo":
+        from mews.bench_serving import measure, show
+
+        loads = (protocols, concurrency, batch)
+        report = measure(session, out, peers or "all", (shape, vocabulary), loads, (seconds, repeats), limits)
+        show(session, report)
+    else:
+        from mews.stages.serving import bench_table
+
+        result = session.bring("bench", again=("bench",))["bench"].result
+        session.terminal.line(bench_table(result))
+        report = {key: result[key] for key in ("results", "ratios", "goals", "machine")}
+        report |= {"budget": {"limits": limits, "broken": broken(limits, result["results"])}} if limits else {}
+    if failures := report.get("budget", {}).get("broken"):
+        session.terminal.result(report)
+        session.terminal.error("over the budget:" + "".join(f"\n  - {failure}" for failure in failures))
+        raise typer.Exit(1)
+    return report
 
 
 @bench_app.command("etl")
@@ -68,3 +100,19 @@ def bench_features(session: Session, out: _Out = _RESULTS) -> Any:
         report = features.run(out, progress=progress)
     session.terminal.line(columns(features.rows(report), *features.HEADERS))
     return report
+
+
+@bench_app.command("swap")
+@command
+def bench_swap(
+    session: Session,
+    swaps: Annotated[int, typer.Option("--swaps", min=1, help="Versions published, each then rolled back.")] = 100,
+    seconds_between: Annotated[float, typer.Option("--seconds-between", min=0, help="Pause after each change.")] = 0.3,
+    seconds_before: Annotated[float, typer.Option("--seconds-before", min=1, help="Load before the first.")] = 10.0,
+    rate: Annotated[float, typer.Option("--rate", min=1, help="Requests a second over each protocol.")] = 100.0,
+    out: _Out = _RESULTS,
+) -> Any:
+    """Swap and roll back versions under a steady load over HTTP and gRPC: failed and wrong answers, and latency."""
+    from mews.swap import swap
+
+    return swap(session, out, swaps=swaps, between=seconds_between, before=seconds_before, rate=rate)

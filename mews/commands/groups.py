@@ -16,5 +16,14 @@ config_app = typer.Typer(help="Look at and check pipeline.yaml.", no_args_is_hel
 data_app = typer.Typer(help="Get data, check it, describe it.", no_args_is_help=True)
 etl_app = typer.Typer(help="Fit and run the feature graph.", no_args_is_help=True)
 bench_app = typer.Typer(help="Measure.", no_args_is_help=True)
-for name, group in (("config", config_app), ("data", data_app), ("etl", etl_app), ("bench", bench_app)):
+versions_app = typer.Typer(help="Change the version that a server answers with.", no_args_is_help=True)
+keys_app = typer.Typer(help="Keys that versions are signed with.", no_args_is_help=True)
+for name, group in (
+    ("config", config_app),
+    ("data", data_app),
+    ("etl", etl_app),
+    ("bench", bench_app),
+    ("keys", keys_app),
+    ("versions", versions_app),
+):
     app.add_typer(group, name=name)

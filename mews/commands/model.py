@@ -36,5 +36,5 @@ def export(
 ) -> Any:
     """Write the next version of the ensemble into the Triton repository."""
     if fused:
-        session.overrides.append("export.fused=true")
+        session.overrides.append("export.shape=fused")
     return session.bring("export")["export"].result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +86,17 @@ class Measured:
 
 @dataclass(frozen=True)
 class Serving:
-    """Results of the serving benchmark; `cdf` holds (microseconds, share) points by target."""
+    """Results of the serving benchmark; `cdf` holds (microseconds, share) points by target.
+
+    `targets` are their costs and answers by name, `phases` (stage, phase, microseconds) by target.
+    """
 
     results: tuple[Measured, ...]
     cdf: Mapping[str, tuple[tuple[float, float], ...]]
     machine: Json
     created: str
+    targets: Mapping[str, Json] = field(default_factory=dict)
+    phases: Mapping[str, tuple[tuple[str, str, float], ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -279,7 +284,20 @@ def _serving(bench: Json) -> Serving | None:
         return None
     curves = {name: points(value, "us", "share") for name, value in mapping(bench.get("cdf")).items()}
     shown = {name: curve for name, curve in curves.items() if curve}
-    return Serving(results, shown, mapping(bench.get("machine")), str(bench.get("created") or ""))
+    return Serving(
+        results,
+        shown,
+        mapping(bench.get("machine")),
+        str(bench.get("created") or ""),
+        {name: mapping(found) for name, found in mapping(bench.get("targets")).items()},
+        {name: tuple(_phases(found)) for name, found in mapping(bench.get("waterfall")).items()},
+    )
+
+
+def _phases(traced: Any) -> Iterable[tuple[str, str, float]]:
+    for found in records(mapping(traced).get("phases")):
+        if (taken := number(found.get("us"))) is not None:
+            yield str(found.get("stage", "")), str(found.get("phase", "")), taken
 
 
 def _measured(found: Json) -> Measured:

@@ -20,6 +20,14 @@ TARGETS = {
     "chained": ("chained", "c3"),
     "identity": ("floor (identity)", "c5"),
     "stock": ("stock Merlin", "c2"),
+    "stock_preprocessing": ("stock Merlin, preprocessing", "c2"),
+    "packed": ("packed", "c4"),
+    "fused_json": ("fused, JSON", "c6"),
+    "fastapi_nvtabular": ("FastAPI, NVTabular, TensorFlow", "muted"),
+    "fastapi_onnx": ("FastAPI by hand", "muted"),
+    "litserve": ("LitServe", "muted"),
+    "bentoml": ("BentoML", "muted"),
+    "tensorflow": ("TensorFlow alone", "muted"),
 }
 _SPARE = ("c4", "c6", "muted")
 

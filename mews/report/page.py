@@ -8,9 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from mews.report import diagram, figures, numbers, verdicts
+from mews.report import diagram, figures, numbers, verdicts, waterfall
 from mews.report.charts import spark
-from mews.report.data import ColumnProfile, Json, Measured, ReportData, first, mapping, records
+from mews.report.data import ColumnProfile, Json, Measured, ReportData, Serving, first, mapping, records
 from mews.report.document import document
 from mews.report.figures import FULL, Figure
 from mews.report.numbers import number
@@ -41,6 +41,19 @@ class MetricRow:
 
     name: str
     values: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """What a measured target answers and costs: MiB, seconds and MiB as texts; `verdict` is empty if all is well."""
+
+    target: str
+    note: str
+    difference: str
+    verdict: str
+    memory: str
+    startup: str
+    disk: str
 
 
 def html(data: ReportData) -> str:
@@ -210,8 +223,28 @@ def _serving_section(data: ReportData) -> dict[str, Any]:
         "latency_ranges": None if serving is None else figures.latency_ranges(serving),
         "throughput": [] if serving is None else _present(*figures.throughput(serving), figures.batching(serving)),
         "ratios": [] if serving is None else verdicts.ratios(serving),
+        "waterfalls": [] if serving is None else _waterfalls(serving),
+        "costs": [] if serving is None else [_costs(name, found) for name, found in serving.targets.items()],
         "measured": [] if serving is None else sorted(serving.results, key=_load_order),
     }
+
+
+def _waterfalls(serving: Serving) -> list[Figure]:
+    """Where a request's time goes, of the ensembles of ours that were traced."""
+    order = [name for name in figures.TARGETS if name in serving.phases]
+    traced = {name: [waterfall.Phase(*phase) for phase in serving.phases[name]] for name in order}
+    return _present(*(waterfall.waterfall(name, phases) for name, phases in traced.items()))
+
+
+def _costs(name: str, found: Json) -> CostRow:
+    difference = number(found.get("max_abs_diff"))
+    verdict = str(found["failed"]) if "failed" in found else "differs, not compared" if found.get("differs") else ""
+    same = numbers.MISSING if difference is None else numbers.significant(difference, 2)
+    texts = [
+        numbers.MISSING if (value := number(found.get(key))) is None else numbers.significant(value)
+        for key in ("memory_mb", "startup_s", "disk_mb")
+    ]
+    return CostRow(name, str(found.get("note") or ""), same, verdict, *texts)
 
 
 def _load_order(one: Measured) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ensemble import verify
+from ensemble import check_version
 from mews.config import load
 from tests.e2e.conftest import SMALL, Demo, last_json, leftovers, mews, settings
 
@@ -51,7 +51,7 @@ def test_the_model_learns_and_stays_below_what_is_reachable(demo: Demo) -> None:
 def test_every_artifact_is_there_and_the_export_verifies(demo: Demo) -> None:
     for name in ("report.html", "config.yaml", "features/graph/graph.json", "model/saved_model/saved_model.pb"):
         assert (demo.folder / name).is_file(), name
-    assert verify(demo.folder / "repository" / "mews" / "1").ok
+    assert check_version(demo.folder / "repository" / "mews" / "1").ok
     assert leftovers(demo.folder) == []
 
 

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.xdist_group("demo")
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUICK = settings("bench.stock=false", "bench.seconds=0.2", "bench.concurrency=[1]", "bench.batch=[1]")
+EXTRA = {"demo": QUICK, "bench": QUICK, "tune-serving": ["--trials", "2", "--seconds", "0.2"]}
 
 WORKFLOW = """
 from nvtabular import Workflow, ops
@@ -76,7 +77,7 @@ def test_every_command_works_as_written(place: Path) -> None:
     for command in written:
         if command[1] == "serve":
             continue  # runs until it is stopped: tests/e2e/test_serve.py
-        extra = QUICK if command[1] in ("demo", "bench") else []
+        extra = EXTRA.get(command[1], [])
         done = mews(*command[1:], *extra, cwd=place)
         assert done.returncode == 0, f"{shlex.join(command)}\n{done.stderr}"
     assert (place / "runs" / "clicks" / "report.html").is_file()
@@ -95,7 +96,7 @@ def test_the_chains_are_a_valid_configuration(place: Path) -> None:
 
 
 def test_a_workflow_and_a_model_of_ones_own_are_served_as_written(tmp_path: Path) -> None:
-    snippet = next(block for block in blocks("python") if "keras_to_onnx" in block)
+    snippet = next(block for block in blocks("python") if "mews.export(" in block)
     before = """
         import sys
         from pathlib import Path

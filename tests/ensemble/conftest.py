@@ -221,7 +221,7 @@ def served(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
     """A server with `chained` and `fused` (at most 8 rows a request), and `idle`, which is not loaded."""
     repository = tmp_path_factory.mktemp("served") / "models"
     parts.export(repository, name="chained", max_batch_size=8, warmup_rows=2, preferred_batch_sizes=[4])
-    parts.export(repository, name="fused", fused=True, max_batch_size=8, warmup_rows=2)
+    parts.export(repository, name="fused", shape="fused", max_batch_size=8, warmup_rows=2)
     parts.export(repository, name="idle")
     with TritonServer(repository, models=["chained", "fused"]) as server:
         yield server

@@ -8,6 +8,8 @@ import time
 import numpy as np
 import polars as pl
 import pytest
+import tritonclient.grpc
+import tritonclient.utils
 
 from ensemble.client.client import Client
 from ensemble.repository import current
@@ -302,9 +304,13 @@ def test_nan_in_a_json_request_is_a_null(served, parts):
 def test_warm_up_runs_the_rows_before_the_model_is_ready(served, tmp_path):
     """Triton tells of a warm-up only when it fails."""
     repository = shutil.copytree(served.repository, tmp_path / "models")
-    (repository / "fused_fused_1" / "warmup" / "row0.0.raw").write_bytes(b"")
-    with pytest.raises(ServerError, match="warm"), TritonServer(repository, models=["fused"]):
-        pass
+    with (
+        TritonServer(repository, models=["chained"]) as server,
+        tritonclient.grpc.InferenceServerClient(server.grpc_url) as control,
+    ):
+        (repository / "fused_fused_1" / "warmup" / "row0.0.raw").write_bytes(b"")
+        with pytest.raises(tritonclient.utils.InferenceServerException, match="warm"):
+            control.load_model("fused_fused_1")
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

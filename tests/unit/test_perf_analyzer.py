@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import goals, machine, serving
+from benchmarks import goals, machine
+from benchmarks.load import points
 from benchmarks.perf_analyzer import BenchmarkError, PerfAnalyzer, read_latencies, read_report, write_data
+from benchmarks.ratios import ratios
 
 REPORT = (
     "Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,Server Compute Input,"
@@ -73,7 +75,7 @@ def test_the_real_program_runs_here_and_says_why_it_cannot_measure(tmp_path: Pat
 
 
 def test_points_are_each_concurrency_and_each_batch_once() -> None:
-    found = [(point.concurrency, point.batch) for point in serving.points(["http"], [1, 4], [1, 64])]
+    found = [(point.concurrency, point.batch) for point in points(["http"], [1, 4], [1, 64])]
     assert found == [(1, 1), (4, 1), (1, 64)]
 
 
@@ -89,9 +91,9 @@ def test_ratios_and_goals() -> None:
         }
 
     one = [result("fused", 1, 300, 3000), result("identity", 1, 250, 3500), result("stock", 1, 9000, 100)]
-    many = [result("fused", 16, 2000, 9000), result("identity", 16, 1500, 12000), result("stock", 16, 90000, 100)]
-    found = serving.ratios([*one, *many])["http"]
-    assert found == {"fused_p50_over_identity": 1.2, "stock_p50_over_fused": 30.0, "fused_throughput_over_stock": 90.0}
+    many = [result("fused", 16, 2000, 9000), result("identity", 16, 1500, 12000), result("stock", 16, 90000, 90)]
+    found = ratios([*one, *many])["http"]
+    assert found == {"fused_p50_over_identity": 1.2, "stock_p50_over_fused": 30.0, "fused_throughput_over_stock": 100.0}
     assert all(goal["met"] for goal in goals.judge(found).values())
     assert not goals.judge({"fused_p50_over_identity": 1.5})["fused_p50_over_identity"]["met"]
 

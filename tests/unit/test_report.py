@@ -244,6 +244,14 @@ def test_chained_only_results_are_compared_too(run: Path) -> None:
     assert "p50 of chained over the floor" in page(run).text
 
 
+def test_what_was_compared_and_where_the_time_goes(run: Path) -> None:
+    text = page(run).text
+    for shown in ("litserve not installed (make peers)", "differs, not compared", "1,164", "1.5 × 10⁻⁷"):
+        assert shown in text
+    assert "Where a request's time goes: fused" in text
+    assert "mews_fused_1: compute" in text
+
+
 def test_only_the_newest_manifest_is_listed(run: Path) -> None:
     newer = run / "repository/mews/10/manifest.json"
     newer.parent.mkdir()
