@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import functools
 import inspect
 import signal
+import sys
+import threading
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -105,6 +108,7 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
 def _guarded(terminal: Terminal, work: Callable[[], Any]) -> int:
     """Run `work`; print its result or its error; return the exit code."""
     signal.signal(signal.SIGINT, lambda *_: terminal.interrupt())
+    sys.unraisablehook = _interrupt_again
     try:
         answer = work()
         terminal.check()
@@ -115,6 +119,16 @@ def _guarded(terminal: Terminal, work: Callable[[], Any]) -> int:
     if answer is not None:
         terminal.result(answer)
     return 0
+
+
+def _interrupt_again(unraisable: Any) -> None:
+    """Repeat an interrupt that came while an object was collected: there Python prints exceptions and drops them."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        again = threading.Timer(0.01, _thread.interrupt_main)  # from a thread of its own, or it would be dropped again
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _explained(terminal: Terminal, error: BaseException) -> int:

@@ -106,7 +106,7 @@ def test_what_a_killed_command_left_is_removed_and_nothing_else(run: Run) -> Non
 
 
 def test_no_two_artifacts_share_a_place(run: Run) -> None:
-    names = [name for name, kind in vars(Run).items() if isinstance(kind, property)]
+    names = [name for name, kind in vars(Run).items() if isinstance(kind, property) and name != "exported"]
     paths = [getattr(run, name) for name in names] + [run.features(part) for part in ("train", "valid", "test")]
     assert len(set(paths)) == len(paths)
     assert all(path.is_relative_to(run.folder) for path in paths)

@@ -12,12 +12,17 @@ import pytest
 from etl.graph import Column
 from training import large
 from training.onnx import keras_to_onnx, random_rows
-from training.tensorflow import tensorflow
+from training.tensorflow import quiet, tensorflow
 
 
 @pytest.fixture
 def model():
     keras = tensorflow().keras
+    with quiet():
+        return _model(keras)
+
+
+def _model(keras):
     user = keras.Input((1,), name="user", dtype="int64")
     vectors = keras.layers.Flatten()(keras.layers.Embedding(20_000, 8)(user))
     return keras.Model({"user": user}, keras.layers.Dense(1, activation="sigmoid")(vectors))

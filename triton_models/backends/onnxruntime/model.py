@@ -311,6 +311,7 @@ class TritonPythonModel:
             for tensor in tensors:
                 inputs[tensor.name()][start:end] = tensor.as_numpy()
             start = end
+        self.check(inputs)
         outputs = slots.run()
         starts = (0, *ends[:-1])
         return [
