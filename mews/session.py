@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import errno
 import functools
 import inspect
@@ -124,7 +123,9 @@ def _guarded(terminal: Terminal, work: Callable[[], Any]) -> int:
 def _interrupt_again(unraisable: Any) -> None:
     """Repeat an interrupt that came while an object was collected: there Python prints exceptions and drops them."""
     if unraisable.exc_type is KeyboardInterrupt:
-        again = threading.Timer(0.01, _thread.interrupt_main)  # from a thread of its own, or it would be dropped again
+        main = threading.main_thread().ident or 0
+        # From a thread of its own, or it would be dropped again.
+        again = threading.Timer(0.01, signal.pthread_kill, (main, signal.SIGINT))
         again.daemon = True
         again.start()
     else:
