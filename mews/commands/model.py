@@ -32,9 +32,11 @@ def evaluate(session: Session) -> Any:
 @command
 def export(
     session: Session,
-    fused: Annotated[bool, typer.Option("--fused", help="Preprocessing and model in one graph.")] = False,
+    shape: Annotated[str | None, typer.Option("--shape", help="chained, fused or split.")] = None,
+    signature: Annotated[str | None, typer.Option("--signature", help="named, or packed by type.")] = None,
+    fused: Annotated[bool, typer.Option("--fused", help="The same as --shape fused.")] = False,
 ) -> Any:
-    """Write the next version of the ensemble into the Triton repository."""
-    if fused:
-        session.overrides.append("export.shape=fused")
+    """Write the next version of the ensemble into the Triton repository; docs/deployment-shapes.md has the shapes."""
+    given = {"shape": "fused" if fused and shape is None else shape, "signature": signature}
+    session.overrides += [f"export.{key}={value}" for key, value in given.items() if value is not None]
     return session.bring("export")["export"].result
