@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import socket
 import subprocess
 import sys
@@ -216,7 +217,7 @@ def test_errors_have_types_and_say_whom_was_asked(parts, served, protocol, kind)
         error = error_of(quiet, "chained", lambda c: c.predict(rows, deadline=0.4), attempts=9)
         assert type(error) is TimedOutError
         assert time.monotonic() - started < 3
-    assert "nothing within 0.4 s" in str(error)
+    assert re.search(r"nothing within 0\.(4|3\d*) s", str(error))  # what was left of the deadline
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
