@@ -20,6 +20,8 @@ from mews.console import Terminal
 from mews.run import Run
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from mews.config import PipelineConfig
     from mews.pipeline import Outcome
 
@@ -106,30 +108,47 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
 
 def _guarded(terminal: Terminal, work: Callable[[], Any]) -> int:
     """Run `work`; print its result or its error; return the exit code."""
-    signal.signal(signal.SIGINT, lambda *_: terminal.interrupt())
-    sys.unraisablehook = _interrupt_again
+    signal.signal(signal.SIGINT, lambda _, frame: _interrupted(terminal, frame))
+    sys.unraisablehook = _unraisable
     try:
         answer = work()
         terminal.check()
     except typer.Exit as ended:
         return ended.exit_code
-    except (Exception, KeyboardInterrupt) as error:  # the last door before the user
+    except BaseException as error:  # the last door before the user; a panic of Polars is no Exception
+        if isinstance(error, SystemExit):
+            raise
         return _explained(terminal, error)
     if answer is not None:
         terminal.result(answer)
     return 0
 
 
-def _interrupt_again(unraisable: Any) -> None:
+def _interrupted(terminal: Terminal, frame: FrameType | None) -> None:
+    """End the command; within a call of Polars only as soon as it is left: its callbacks may panic at exceptions."""
+    terminal.interrupted = True
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] == "polars":
+            _interrupt_again(0.05)
+            return
+        frame = frame.f_back
+    terminal.interrupt()
+
+
+def _unraisable(dropped: Any) -> None:
     """Repeat an interrupt that came while an object was collected: there Python prints exceptions and drops them."""
-    if unraisable.exc_type is KeyboardInterrupt:
-        main = threading.main_thread().ident or 0
-        # From a thread of its own, or it would be dropped again.
-        again = threading.Timer(0.01, signal.pthread_kill, (main, signal.SIGINT))
-        again.daemon = True
-        again.start()
+    if dropped.exc_type is KeyboardInterrupt:
+        _interrupt_again(0.01)
     else:
-        sys.__unraisablehook__(unraisable)
+        sys.__unraisablehook__(dropped)
+
+
+def _interrupt_again(seconds: float) -> None:
+    """Send the interrupt once more, after `seconds`, from a thread of its own: the main thread has to go on first."""
+    main = threading.main_thread().ident or 0
+    again = threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGINT))
+    again.daemon = True
+    again.start()
 
 
 def _explained(terminal: Terminal, error: BaseException) -> int:

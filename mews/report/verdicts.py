@@ -168,7 +168,8 @@ def _throughput(data: ReportData) -> Card | None:
     if best.batch > 1:
         detail += f"; {numbers.compact(best.rows_per_s)} rows/s by {best.batch}"
     compared = [ratio for ratio in ratios(data.serving) if ratio.label.startswith("requests/s")]
-    verdict = f"{compared[0].value} stock Merlin" if compared else ""
+    theirs = compared[0].label.partition(" over ")[2].rpartition(", ")[0] if compared else ""
+    verdict = f"{compared[0].value} {theirs}" if compared else ""
     value = f"{numbers.compact(crowd.requests_per_s)}/s"
     return Card("Throughput", value, detail, compared[0].good if compared else None, verdict)
 

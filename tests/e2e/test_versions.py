@@ -108,6 +108,7 @@ def test_a_version_is_published_rolled_back_and_deleted(run: Path, served: dict[
 
 
 def test_swaps_under_load_fail_no_request_and_mix_no_versions(run: Path, tmp_path: Path) -> None:
+    before = versions(run, "list")
     options = ("--swaps", 3, "--seconds-between", 0, "--seconds-before", 1, "--rate", 40)
     done = mews("bench", "swap", *options, "--out", tmp_path, "--run", run, "--json")
     assert done.returncode == 0, done.stderr
@@ -123,4 +124,4 @@ def test_swaps_under_load_fail_no_request_and_mix_no_versions(run: Path, tmp_pat
     plot = (tmp_path / "swap.svg").read_text()
     assert plot.count('class="swap"') == 4  # three, and the key
     assert leftovers(tmp_path) == []
-    assert [each["version"] for each in versions(run, "list")] == [1]  # changed versions are no reason to export again
+    assert versions(run, "list") == before  # changed versions are no reason to export again
