@@ -76,7 +76,7 @@ def _make(vocabulary: int, folder: Path) -> None:
 
     from benchmarks.features import fitted
     from etl.compiler import to_onnx as features_to_onnx
-    from training.onnx import to_onnx as model_to_onnx
+    from training.export.onnx import to_onnx as model_to_onnx
 
     graph = fitted(vocabulary)
     graph.save(folder / "graph")
@@ -103,7 +103,8 @@ def rows(vocabulary: int, seed: int = 0) -> pl.DataFrame:
 def _write_model(graph: FeatureGraph, folder: Path) -> None:
     """Write a DLRM with random weights as training writes one."""
     from training.config import ModelConfig
-    from training.models import build
+    from training.models.registry import build
+    from training.tasks import task_of
     from training.tensorflow import quiet
     from training.train import save
 
@@ -115,7 +116,7 @@ def _write_model(graph: FeatureGraph, folder: Path) -> None:
         if variable.shape.rank == 2 and variable.shape[1] == DIM and variable.shape[0] > BOTTOM[0]:
             variable.assign(variable * _SPREAD)
     folder.mkdir()
-    save(model, inputs, folder / "saved_model")
+    save(model, task_of("dlrm"), inputs, folder / "saved_model")
     features = [feature.to_json() for feature in inputs.features]
     facts = {"format": 1, "config": config.model_dump(mode="json"), "fingerprint": graph.fingerprint}
     facts |= {"features": features, "label": inputs.label, "rows": ROWS}

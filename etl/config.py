@@ -12,6 +12,7 @@ from etl.memory import parse_bytes
 from etl.section import Section
 
 Role = Literal["user", "item", "label", "timestamp", "categorical", "numeric", "tags", "weight", "ignore"]
+Side = Literal["user", "item"]
 
 
 class ColumnConfig(Section):
@@ -27,6 +28,8 @@ class ColumnConfig(Section):
     """Smallest allowed value; rows below it go to quarantine."""
     maximum: float | None = None
     """Largest allowed value; rows above it go to quarantine."""
+    side: Side | None = None
+    """Whose property it is: the user's, the item's, or neither's alone. Models with a tower for each need it."""
 
 
 class DataConfig(Section):

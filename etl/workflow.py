@@ -46,6 +46,11 @@ class RoleColumn(Protocol):
         ...
 
     @property
+    def side(self) -> str | None:
+        """Whose property it is: user, item, or None."""
+        ...
+
+    @property
     def minimum(self) -> float | None:
         """The smallest allowed value, if declared."""
         ...
@@ -72,22 +77,28 @@ def build(features: FeaturesConfig, columns: Sequence[RoleColumn], label: str | 
 def chains_from_roles(columns: Sequence[RoleColumn], features: FeaturesConfig) -> list[ChainConfig]:
     """Return the default features: codes for ids, categories and tags, scaled logarithms for numbers.
 
-    Labels, weights, timestamps and ignored columns make none. A number's logarithm is taken only where its declared
-    minimum is from 0 to 1, as with counts and prices: that of a year would be a straight line with less precision.
+    A column's side becomes a tag. Labels, weights, timestamps and ignored columns make none. A number's logarithm is
+    taken only where its declared minimum is from 0 to 1, as with counts and prices: that of a year would be a straight
+    line with less precision.
     Raises ConfigError when a column's type does not fit its role, or nothing is left.
     """
     _check_roles(columns)
     cut = {"ListSlice": {"start": 0, "end": features.max_list_length, "pad": True}}
     normalize = {"Normalize": {"out_dtype": "float32"}}
-    groups: list[tuple[list[str], list[Any]]] = [
-        (_names(columns, "user"), ["Categorify", "TagAsUserID"]),
-        (_names(columns, "item"), ["Categorify", "TagAsItemID"]),
-        (_names(columns, "categorical", lists=False), ["Categorify"]),
-        (_names(columns, "tags") + _names(columns, "categorical", lists=True), ["Categorify", cut]),
+    groups: list[tuple[list[RoleColumn], list[Any]]] = [
+        (_of_role(columns, "user"), ["Categorify", "TagAsUserID"]),
+        (_of_role(columns, "item"), ["Categorify", "TagAsItemID"]),
+        (_of_role(columns, "categorical", lists=False), ["Categorify"]),
+        (_of_role(columns, "tags") + _of_role(columns, "categorical", lists=True), ["Categorify", cut]),
         (_numbers(columns, counted=True), ["FillMissing", "LogOp", normalize]),
         (_numbers(columns, counted=False), ["FillMissing", normalize]),
     ]
-    chains = [ChainConfig(columns=[*names], ops=ops) for names, ops in groups if names]
+    chains = [
+        ChainConfig(columns=[column.name for column in own], ops=ops, tags=[side] if side else [])
+        for group, ops in groups
+        for side in ("user", "item", None)
+        if (own := [column for column in group if column.side == side])
+    ]
     if not chains:
         raise ConfigError("features", expected="a column with the role user, item, categorical, tags or numeric")
     return chains
@@ -110,13 +121,13 @@ def load(reference: str) -> Any:
     return made
 
 
-def _names(columns: Iterable[RoleColumn], role: str, lists: bool | None = None) -> list[str]:
-    return [column.name for column in columns if column.role == role and lists in (None, column.is_list)]
+def _of_role(columns: Iterable[RoleColumn], role: str, lists: bool | None = None) -> list[RoleColumn]:
+    return [column for column in columns if column.role == role and lists in (None, column.is_list)]
 
 
-def _numbers(columns: Iterable[RoleColumn], counted: bool) -> list[str]:
+def _numbers(columns: Iterable[RoleColumn], counted: bool) -> list[RoleColumn]:
     return [
-        column.name
+        column
         for column in columns
         if column.role == "numeric" and counted == (column.minimum is not None and 0 <= column.minimum <= 1)
     ]

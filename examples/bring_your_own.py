@@ -71,7 +71,7 @@ def main(folder: Path) -> None:
     from ensemble.export.export import export
     from etl.compiler import to_onnx
     from etl.reader import read
-    from training.onnx import keras_to_onnx
+    from training.export.onnx import keras_to_onnx
 
     rows = clicks(20_000)
     print(f"What you have: a workflow fitted on {rows.height:,} rows, and a DLRM trained on its features")

@@ -254,7 +254,14 @@ def _history() -> list[dict[str, Any]]:
         (0.494, 0.514, 0.741),
     )
     return [
-        {"epoch": i + 1, "train_loss": a, "valid_loss": b, "valid_auc": c, "seconds": 12.1, "samples_per_s": 82_000.0}
+        {
+            "epoch": i + 1,
+            "train_loss": a,
+            "valid_loss": b,
+            "valid": {"auc": c},
+            "seconds": 12.1,
+            "samples_per_s": 82_000.0,
+        }
         for i, (a, b, c) in enumerate(losses)
     ]
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from etl.section import Section
+from training.models.catalog import MODELS
 
 
 class ModelConfig(Section):
     """Which model is trained, and how."""
 
-    name: Literal["dlrm", "dcn_v2"] = "dlrm"
-    """A model from training/models.py."""
+    name: str = "dlrm"
+    """A model of `mews models list`."""
     embedding_dim: int = Field(default=16, ge=1)
     """Size of every embedding vector (DLRM needs one size for all)."""
     bottom: list[int] = Field(default_factory=lambda: [64, 16], min_length=1)
@@ -40,6 +42,14 @@ class ModelConfig(Section):
     """Largest number of passes over the training rows."""
     patience: int = Field(default=1, ge=0)
     """Epochs in a row without a better validation loss that are borne before training stops; the best is kept."""
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in MODELS:
+            near = difflib.get_close_matches(name, MODELS, n=1)
+            raise ValueError(f"did you mean {near[0]}?" if near else f"expected one of {', '.join(MODELS)}")
+        return name
 
 
 class EvaluateConfig(Section):

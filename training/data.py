@@ -244,8 +244,14 @@ def _outside(values: pl.Expr, feature: Feature) -> pl.Expr:
     return values.is_null().any() | (~values.is_finite()).any()
 
 
-def loader(folder: Path, inputs: Inputs, batch_size: int, seed_fn: Callable[[], int] | None = None) -> Any:
-    """Merlin's dataloader over a split: ({name: [batch, width]}, labels [batch, 1] float32).
+def loader(
+    folder: Path,
+    inputs: Inputs,
+    batch_size: int,
+    seed_fn: Callable[[], int] | None = None,
+    label_dtype: str = "float32",
+) -> Any:
+    """Merlin's dataloader over a split: ({name: [batch, width]}, labels [batch, 1]).
 
     With `seed_fn` rows are shuffled anew in every pass, by the seed it returns then; without it they come in order.
     """
@@ -263,10 +269,10 @@ def loader(folder: Path, inputs: Inputs, batch_size: int, seed_fn: Callable[[], 
             seed_fn=seed_fn,
             parts_per_chunk=min(per_chunk, len(files)),
         )
-    return made.map(_two_dimensional(inputs))
+    return made.map(_two_dimensional(inputs, label_dtype))
 
 
-def _two_dimensional(inputs: Inputs) -> Callable[[dict[str, Any], Any], tuple[dict[str, Any], Any]]:
+def _two_dimensional(inputs: Inputs, label_dtype: str) -> Callable[[dict[str, Any], Any], tuple[dict[str, Any], Any]]:
     from training.tensorflow import tensorflow
 
     tf = tensorflow()
@@ -276,7 +282,7 @@ def _two_dimensional(inputs: Inputs) -> Callable[[dict[str, Any], Any], tuple[di
             feature.name: tf.reshape(tf.cast(columns[feature.name], feature.dtype), (-1, feature.width))
             for feature in inputs.features
         }
-        return made, tf.reshape(tf.cast(labels, "float32"), (-1, 1))
+        return made, tf.reshape(tf.cast(labels, label_dtype), (-1, 1))
 
     return reshape
 

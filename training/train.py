@@ -3,7 +3,7 @@
 After every epoch a checkpoint (`<out>.checkpoint/`) is written whole: a run that was killed goes on after its last
 whole epoch, with the same result as one that was not. `out` appears at the end:
 
-    saved_model/    inputs {feature: [batch, width]}, output {score: [batch, 1]}; no optimizer state
+    saved_model/    inputs {feature: [batch, width]}, outputs of the model's task; no optimizer state
     history.json    one entry an epoch
     training.json   configuration, fingerprint of the features, inputs, versions
 """
@@ -15,6 +15,7 @@ import json
 import math
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +29,8 @@ from etl.errors import ArtifactError, MewsError
 from etl.progress import Progress, silent
 from training import data
 from training.config import ModelConfig
-from training.models import build
+from training.models.registry import build
+from training.tasks import Task, task_of
 from training.tensorflow import quiet, tensorflow
 
 _PACKAGES = ("tensorflow", "merlin-models", "merlin-dataloader", "numpy")
@@ -36,12 +38,12 @@ _PACKAGES = ("tensorflow", "merlin-models", "merlin-dataloader", "numpy")
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the training rows; `train_loss` is the mean while the weights were changing."""
+    """One pass over the training rows; `train_loss` is the mean while the weights changed, `valid` the metrics."""
 
     epoch: int
     train_loss: float
     valid_loss: float
-    valid_auc: float
+    valid: dict[str, float]
     seconds: float
     samples_per_s: float
 
@@ -69,7 +71,7 @@ def train(features: Path, config: ModelConfig, out: Path, seed: int = 0, progres
     started = time.perf_counter()
     folders = features / "train", features / "valid"
     inputs = data.read_inputs(folders[0])
-    click_rates = [data.check_labels(folder, inputs.label) for folder in folders]
+    labelled = task_of(config.name).check(folders, inputs)
     for folder in folders:
         data.check_codes(folder, inputs)
     facts = _facts(folders, inputs, config, seed)
@@ -82,17 +84,17 @@ def train(features: Path, config: ModelConfig, out: Path, seed: int = 0, progres
         out, tuple(run.history), run.best, time.perf_counter() - started, run.samples_per_s, facts["rows"], resumed
     )
     with atomic_folder(out) as temporary:
-        save(run.model, inputs, temporary / "saved_model")
+        save(run.model, run.task, inputs, temporary / "saved_model")
         (temporary / "history.json").write_text(json.dumps([asdict(epoch) for epoch in run.history], indent=1))
-        summary = {"best_epoch": run.best, "click_rate": click_rates[0], "seconds": trained.seconds}
+        summary = {"best_epoch": run.best, **labelled, "seconds": trained.seconds}
         described = {**facts, **summary, "samples_per_s": run.samples_per_s}
         (temporary / "training.json").write_text(json.dumps(described, indent=1))
     shutil.rmtree(run.checkpoint, ignore_errors=True)
     return trained
 
 
-def save(model: Any, inputs: data.Inputs, folder: Path) -> None:
-    """Write the model as a SavedModel for inference: {feature: [batch, width]} -> {score: [batch, 1]}.
+def save(model: Any, task: Task, inputs: data.Inputs, folder: Path) -> None:
+    """Write the model as a SavedModel for inference: {feature: [batch, width]} -> the answers of its task.
 
     Features are called there as data.tensor_names says.
     """
@@ -104,7 +106,7 @@ def save(model: Any, inputs: data.Inputs, folder: Path) -> None:
     }
 
     def score(columns: dict[str, Any]) -> dict[str, Any]:
-        return {"score": model({name: columns[tensor] for name, tensor in names.items()}, training=False)}
+        return task.answer(model, {name: columns[tensor] for name, tensor in names.items()})
 
     module = tf.Module()
     # Only the variables are tracked: Keras' own format holds a trace of every layer, and takes far longer to write.
@@ -151,17 +153,17 @@ class _Run:
     history: list[Epoch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        tf = tensorflow()
+        tf, self.task = tensorflow(), task_of(self.config.name)
         self.model = build(self.inputs, self.config, self.seed)
         self.checkpoint = self.out.with_name(f"{self.out.name}.checkpoint")
         columns = {
             feature.name: tf.TensorSpec([None, feature.width], feature.dtype) for feature in self.inputs.features
         }
-        label = tf.TensorSpec([None, 1], "float32")
+        label = tf.TensorSpec([None, 1], self.task.label_dtype)
         # One trace for every batch size; autograph would take 5 s to find nothing to rewrite.
         self.step = tf.function(self._step, input_signature=[columns, label], autograph=False)
-        self.score = tf.function(
-            lambda columns: self.model(columns, training=False), input_signature=[columns], autograph=False
+        self.answer = tf.function(
+            lambda columns: self.task.answer(self.model, columns), input_signature=[columns], autograph=False
         )
 
     def _step(self, columns: dict[str, Any], labels: Any) -> tuple[Any, Any]:
@@ -187,14 +189,16 @@ class _Run:
 
     def fit(self, facts: dict[str, Any]) -> None:
         """Train until finished, with a checkpoint after every epoch."""
-        self.loader = data.loader(self.folders[0], self.inputs, self.config.batch_size, self._shuffle_seed)
+        self.loader = data.loader(
+            self.folders[0], self.inputs, self.config.batch_size, self._shuffle_seed, self.task.label_dtype
+        )
         valid_labels = data.labels(self.folders[1], self.inputs.label)
         while not self.finished:
             number, started = len(self.history) + 1, time.perf_counter()
             loss = self._one_pass(number, facts["rows"])
             seconds = time.perf_counter() - started
-            valid_loss, valid_auc = self._validate(valid_labels)
-            self.history.append(Epoch(number, loss, valid_loss, valid_auc, seconds, facts["rows"] / seconds))
+            valid_loss, metrics = self.task.judge(self._answers(valid_labels))
+            self.history.append(Epoch(number, loss, valid_loss, metrics, seconds, facts["rows"] / seconds))
             self._write_checkpoint(facts)
 
     def _shuffle_seed(self) -> int:
@@ -212,14 +216,13 @@ class _Run:
                 self.progress(what, done, rows, "samples")
         return total / done
 
-    def _validate(self, labels: data.Array) -> tuple[float, float]:
-        from sklearn.metrics import log_loss, roc_auc_score
-
-        batches = data.batches(self.folders[1], self.inputs.features)
-        scores = np.concatenate([self.score(batch).numpy()[:, 0] for batch in batches]).astype("float64")
-        if not np.isfinite(scores).all():
-            return math.inf, 0.5
-        return float(log_loss(labels, np.clip(scores, 1e-7, 1 - 1e-7))), float(roc_auc_score(labels, scores))
+    def _answers(self, labels: data.Array) -> Iterator[tuple[data.Array, dict[str, data.Array]]]:
+        done = 0
+        for batch in data.batches(self.folders[1], self.inputs.features):
+            answers = {name: values.numpy() for name, values in self.answer(batch).items()}
+            count = len(next(iter(answers.values())))
+            yield labels[done : done + count], answers
+            done += count
 
     def _not_a_number(self, number: int, done: int, columns: dict[str, Any], labels: Any) -> MewsError:
         """Keep the batch whose loss is not finite, and say so."""

@@ -19,7 +19,7 @@ import polars as pl
 
 from etl import dtypes
 from etl.atomic import write_text
-from etl.config import ColumnConfig, Role
+from etl.config import ColumnConfig, Role, Side
 from etl.errors import ArtifactError, ConfigError
 from etl.sources.cells import typed
 
@@ -30,7 +30,7 @@ SINGLE_ROLES: tuple[Role, ...] = ("user", "item", "label", "timestamp", "weight"
 @dataclass(frozen=True)
 class DataColumn:
     """One raw column: `dtype` is a name from etl/dtypes.py, a list's is its values'. `minimum` and `maximum` are
-    inclusive.
+    inclusive. `side` says whose property it is; None: of both, or of the moment.
     """
 
     name: str
@@ -40,6 +40,7 @@ class DataColumn:
     nullable: bool = True
     minimum: float | None = None
     maximum: float | None = None
+    side: Side | None = None
 
     @property
     def polars_type(self) -> pl.DataType:
@@ -122,7 +123,7 @@ def closest(name: str, known: Iterable[str]) -> str:
 
 
 def overridden(columns: Iterable[DataColumn], changes: Mapping[str, ColumnConfig]) -> tuple[DataColumn, ...]:
-    """The columns with the user's changes: role, nullable, minimum and maximum are replaced, dtype only when given."""
+    """The columns with the user's changes: all is replaced, dtype and side only when given."""
     known = {column.name: column for column in columns}
     for name, change in changes.items():
         if name not in known:
@@ -134,6 +135,7 @@ def overridden(columns: Iterable[DataColumn], changes: Mapping[str, ColumnConfig
             nullable=change.nullable,
             minimum=change.minimum,
             maximum=change.maximum,
+            side=change.side or known[name].side,
         )
     checked = tuple(known.values())
     check_roles(checked)

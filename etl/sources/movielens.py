@@ -31,15 +31,15 @@ _GENRES = tuple(_GENRE_FLAGS.split())
 COLUMNS = (
     DataColumn("user_id", "int64", role="user", nullable=False),
     DataColumn("item_id", "int64", role="item", nullable=False),
-    DataColumn("genres", "string", is_list=True, role="tags"),
-    DataColumn("year", "float32", role="numeric", minimum=1870.0, maximum=2100.0),
+    DataColumn("genres", "string", is_list=True, role="tags", side="item"),
+    DataColumn("year", "float32", role="numeric", minimum=1870.0, maximum=2100.0, side="item"),
     DataColumn("timestamp", "datetime", role="timestamp", nullable=False),
     DataColumn("liked", "int8", role="label", nullable=False),
 )
 _PEOPLE = (
-    DataColumn("gender", "string", role="categorical"),
-    DataColumn("age", "float32", role="numeric", minimum=0.0, maximum=130.0),
-    DataColumn("occupation", "string", role="categorical"),
+    DataColumn("gender", "string", role="categorical", side="user"),
+    DataColumn("age", "float32", role="numeric", minimum=0.0, maximum=130.0, side="user"),
+    DataColumn("occupation", "string", role="categorical", side="user"),
 )
 FACTS = {
     "licence": "GroupLens: redistribution under the same terms, no commercial use",

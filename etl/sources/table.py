@@ -135,6 +135,7 @@ def _declared(name: str, wanted: ColumnConfig, sample: pl.Series) -> DataColumn:
         wanted.nullable and wanted.role not in ("label", "timestamp"),
         wanted.minimum,
         wanted.maximum,
+        wanted.side,
     )
 
 

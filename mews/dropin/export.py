@@ -152,8 +152,8 @@ def _graph(source: Any) -> FeatureGraph:
 
 def _model(role: str, model: Any, made: Made) -> Loaded:
     from mews.dropin.models import forest_step, keras_step, onnx_step, torch_step
-    from training.forest_libraries import is_forest
-    from training.forests import Answer
+    from training.export.forest_libraries import is_forest
+    from training.export.forests import Answer
 
     if is_forest(model):
         return forest_step(role, model, made, Answer(positive=True), SCORE)

@@ -16,15 +16,15 @@ from etl.errors import ArtifactError, ConfigError
 from etl.graph import Column
 from etl.names import FINGERPRINT, SCORE
 from mews.dropin.steps import Arrays, Made, Source, Step
-from training.forests import OUTPUT, Answer
+from training.export.forests import OUTPUT, Answer
 
 Loaded = tuple[Step, Made]
 
 
 def keras_step(role: str, model: Any, columns: Mapping[str, Source], names: Sequence[str] = ()) -> Loaded:
     """A Keras or Merlin model in memory, or the folder of a SavedModel; `names` of its outputs, if they are known."""
-    from training.foreign import network
-    from training.onnx import network_to_onnx
+    from training.export.foreign import network
+    from training.export.onnx import network_to_onnx
     from training.tensorflow import quiet, tensorflow
 
     read = network(model, _typed(columns), names)
@@ -44,8 +44,8 @@ def keras_step(role: str, model: Any, columns: Mapping[str, Source], names: Sequ
 
 def forest_step(role: str, model: Any, columns: Mapping[str, Source], answer: Answer, output: str = OUTPUT) -> Loaded:
     """A forest, asked for `answer`."""
-    from training.forest_libraries import read_forest
-    from training.forests import forest_to_onnx
+    from training.export.forest_libraries import read_forest
+    from training.export.forests import forest_to_onnx
 
     forest = read_forest(model)
     chosen, width = forest.order(_typed(columns)), forest.width(answer)
@@ -64,7 +64,7 @@ def forest_step(role: str, model: Any, columns: Mapping[str, Source], answer: An
 
 def torch_step(role: str, module: Any, columns: Mapping[str, Source], names: Sequence[str]) -> Loaded:
     """A torch.nn.Module, called with a dict of columns; it answers a column for each of `names`."""
-    from training.torch import predict_torch, torch_to_onnx
+    from training.export.torch import predict_torch, torch_to_onnx
 
     typed = _typed(columns)
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from etl.compiler.registry import Registry
 from mews.dropin.models import Loaded, forest_step, keras_step, onnx_step, torch_step
 from mews.dropin.steps import Made, Source
-from training.forests import Answer
+from training.export.forests import Answer
 
 _REBUILD = "Compute it in the client, or in a service of its own, before or after the ensemble."
 REFUSED: Mapping[str, tuple[str, str]] = {

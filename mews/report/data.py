@@ -272,7 +272,7 @@ def _epoch(index: int, found: Json) -> Epoch:
         index + 1 if position is None else position,
         number(found.get("train_loss")),
         number(found.get("valid_loss")),
-        number(found.get("valid_auc")),
+        number(mapping(found.get("valid")).get("auc")),
         number(found.get("seconds")),
         number(found.get("samples_per_s")),
     )

@@ -36,7 +36,7 @@ def train(context: Context) -> dict[str, Any]:
 
 def evaluate(context: Context) -> dict[str, Any]:
     """Score the test rows offline and judge the scores; they are kept, for serving to be compared with."""
-    from training.evaluate import evaluate_model
+    from training.evaluation.clicks import evaluate_model
     from training.predict import predict
 
     run, config = context.run, context.config

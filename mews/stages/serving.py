@@ -36,7 +36,7 @@ def export(context: Context) -> dict[str, Any]:
     from ensemble.graphs.vocabularies import save_features
     from ensemble.spec import RequestSchema
     from etl.compiler import to_onnx as features_to_onnx
-    from training.onnx import to_onnx as model_to_onnx
+    from training.export.onnx import to_onnx as model_to_onnx
 
     run, config = context.run, context.config
     graph = serving_graph(run)

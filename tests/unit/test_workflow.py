@@ -22,6 +22,7 @@ class RawColumn:
     role: str
     is_list: bool = False
     minimum: float | None = None
+    side: str | None = None
 
 
 SHOP = (
@@ -75,6 +76,19 @@ def test_roles_make_the_default_features() -> None:
     assert set(columns["clicked"].tags) == {"target", "binary_classification"}
     assert (columns["tags"].is_list, columns["tags"].length) == (True, 3)
     assert (columns["price"].dtype, columns["balance"].dtype) == ("float32", "float32")
+
+
+def test_a_columns_side_is_a_tag() -> None:
+    raw = (
+        RawColumn("item", "string", "item"),
+        RawColumn("age", "float32", "numeric", side="user"),
+        RawColumn("country", "string", "categorical", side="user"),
+        RawColumn("brand", "string", "categorical", side="item"),
+        RawColumn("hour", "int64", "categorical"),
+    )
+    graph = graph_of(FeaturesConfig(), raw)
+    sides = {column.name: set(column.tags) & {"user", "item"} for column in graph.output_columns}
+    assert sides == {"item": {"item"}, "age": {"user"}, "country": {"user"}, "brand": {"item"}, "hour": set()}
 
 
 def test_label_weight_timestamp_and_ignored_columns_are_no_features() -> None:

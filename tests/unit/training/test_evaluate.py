@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from etl.errors import DataError
 from training.config import EvaluateConfig
-from training.evaluate import SortedRows, evaluate, popularity
+from training.evaluation.clicks import SortedRows, evaluate, popularity
 
 from .conftest import write_split
 

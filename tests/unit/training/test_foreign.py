@@ -12,8 +12,8 @@ import pytest
 
 from etl.errors import ArtifactError, ConfigError
 from etl.graph import Column
-from training.foreign import network as read_network
-from training.onnx import keras_to_onnx, network_to_onnx, random_rows
+from training.export.foreign import network as read_network
+from training.export.onnx import keras_to_onnx, network_to_onnx, random_rows
 from training.tensorflow import quiet, tensorflow
 
 COLUMNS = (

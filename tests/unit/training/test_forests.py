@@ -21,8 +21,8 @@ from sklearn.ensemble import (
 
 from etl.errors import ConfigError
 from etl.graph import Column
-from training.forest_libraries import is_forest, read_forest
-from training.forests import Answer, forest_to_onnx
+from training.export.forest_libraries import is_forest, read_forest
+from training.export.forests import Answer, forest_to_onnx
 
 RANDOM = np.random.default_rng(0)
 ROWS = 800

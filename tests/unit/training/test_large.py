@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 
 from etl.graph import Column
-from training import large
-from training.onnx import keras_to_onnx, random_rows
+from training.export import large
+from training.export.onnx import keras_to_onnx, random_rows
 from training.tensorflow import quiet, tensorflow
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from etl.errors import ArtifactError
 from training import data
-from training.onnx import random_rows, to_onnx
+from training.export.onnx import random_rows, to_onnx
 from training.predict import load, predict, read_features
 from training.train import Trained, read_training
 

@@ -12,7 +12,7 @@ import pytest
 
 from etl.errors import ConfigError
 from etl.graph import Column
-from training.torch import predict_torch, torch_to_onnx
+from training.export.torch import predict_torch, torch_to_onnx
 
 COLUMNS = [Column("user", "int64", cardinality=20), Column("price", "float32")]
 HAS_TORCH = importlib.util.find_spec("torch") is not None

@@ -15,8 +15,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 from etl.errors import ArtifactError, ConfigError, DataError, MewsError
 from training import data
 from training.config import EvaluateConfig, ModelConfig
-from training.evaluate import evaluate_model
-from training.models import build
+from training.evaluation.clicks import evaluate_model
+from training.models.registry import build
 from training.predict import predict
 from training.tensorflow import quiet
 from training.train import Trained, train
@@ -44,8 +44,8 @@ def test_two_runs_agree_to_the_bit(
     first = trained(name)
     config = ModelConfig(name=name, epochs=6, **SMALL)  # type: ignore[arg-type]
     again = train(features, config, tmp_path / "again", seed=3)
-    assert [(e.train_loss, e.valid_loss, e.valid_auc) for e in again.history] == [
-        (e.train_loss, e.valid_loss, e.valid_auc) for e in first.history
+    assert [(e.train_loss, e.valid_loss, e.valid["auc"]) for e in again.history] == [
+        (e.train_loss, e.valid_loss, e.valid["auc"]) for e in first.history
     ]
     assert np.array_equal(predict(again.folder, features / "test"), predict(first.folder, features / "test"))
     other = train(features, config.model_copy(update={"epochs": 1}), tmp_path / "other", seed=4)
@@ -61,7 +61,7 @@ def test_training_stops_early_and_keeps_the_best_epoch(features: Path, tmp_path:
     assert len(losses) == done.best_epoch + 2 < 30
     labels, scores = data.labels(features / "valid", "clicked"), predict(done.folder, features / "valid")
     assert log_loss(labels, scores.astype("float64")) == pytest.approx(min(losses), abs=1e-6)
-    assert roc_auc_score(labels, scores) == pytest.approx(done.history[done.best_epoch - 1].valid_auc, abs=1e-6)
+    assert roc_auc_score(labels, scores) == pytest.approx(done.history[done.best_epoch - 1].valid["auc"], abs=1e-6)
     assert seen[-1][1:] == (4000, 4000, "samples")
     written = json.loads((done.folder / "history.json").read_text())
     assert [epoch["valid_loss"] for epoch in written] == losses
@@ -285,5 +285,5 @@ def test_plain_nvtabular_output_can_be_trained_on(tmp_path: Path) -> None:
         for split in ("train", "valid"):
             workflow.transform(Dataset(frame)).to_parquet(str(tmp_path / "features" / split))
     done = train(tmp_path / "features", ModelConfig(epochs=4, **SMALL), tmp_path / "model")  # type: ignore[arg-type]
-    assert done.history[-1].valid_auc > 0.6
+    assert done.history[-1].valid["auc"] > 0.6
     assert json.loads((done.folder / "training.json").read_text())["fingerprint"] == ""

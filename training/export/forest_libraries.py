@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from etl.errors import ConfigError
-from training.forests import Array, Forest, Mode
+from training.export.forests import Array, Forest, Mode
 from training.tensorflow import quiet
 
 _CONVERTER_OPSET = 15  # the newest that onnxmltools knows; its few plain operators mean the same in later ones

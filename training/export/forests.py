@@ -18,7 +18,7 @@ import numpy.typing as npt
 from etl.atomic import atomic_file
 from etl.errors import ConfigError
 from etl.graph import Column
-from training.onnx import OPSET, drop_unused
+from training.export.onnx import OPSET, drop_unused
 from training.tensorflow import quiet
 
 Array = npt.NDArray[Any]

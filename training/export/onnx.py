@@ -16,8 +16,8 @@ from etl.graph import Column
 from etl.names import FINGERPRINT, SCORE, TAGS
 from etl.onnx_files import move_graph, save_graph
 from training.data import Feature
-from training.foreign import Call, Network, Score, foreign
-from training.large import convert
+from training.export.foreign import Call, Network, Score, foreign
+from training.export.large import convert
 from training.predict import load_tensors, read_features
 from training.tensorflow import quiet, tensorflow
 from training.train import read_training
@@ -52,7 +52,7 @@ def to_onnx(model: Path, target: Path) -> None:
 
 
 def network_to_onnx(network: Network, target: Path, fingerprint: str) -> None:
-    """Write a network (training/foreign.py) as the ONNX file `target`, atomically, its outputs by their names.
+    """Write a network (training/export/foreign.py) as the ONNX file `target`, atomically, its outputs by their names.
 
     Inputs carry the columns' names and types, [batch, 1] or [batch, length]; outputs are [batch, ...]. MewsError,
     and no file, when ONNX Runtime and TensorFlow differ by more than 1e-5 on random rows (of numbers over 1: relative).
