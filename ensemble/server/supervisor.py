@@ -11,6 +11,7 @@ a file that is locked as long as the supervisor lives; `sweep` removes what belo
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -132,17 +133,24 @@ def _end(server: int, wakeup: int, grace: float) -> int:
     return -signal.SIGKILL if status is None else status
 
 
-def _end_orphans(group: int) -> None:
-    """Kill what is left in the server's process group and collect it."""
-    try:
-        os.killpg(group, signal.SIGKILL)
-        deadline = time.monotonic() + _LAST_WAIT_SECONDS
-        while time.monotonic() < deadline:
-            _reap(group)
-            os.killpg(group, 0)
-            time.sleep(0.01)
-    except ProcessLookupError:
-        pass
+def _end_orphans() -> None:
+    """Kill what the server left, which the kernel has made our children, and collect it."""
+    deadline = time.monotonic() + _LAST_WAIT_SECONDS
+    while time.monotonic() < deadline:
+        for pid in _children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.01)
+
+
+def _children() -> list[int]:
+    threads = Path("/proc/self/task").glob("*/children")
+    return [int(pid) for thread in threads for pid in thread.read_text(encoding="ascii").split()]
 
 
 def supervise(command: list[str], log: str, token: str, folder: str, grace: float) -> int:
@@ -169,7 +177,7 @@ def supervise(command: list[str], log: str, token: str, folder: str, grace: floa
         status = _wait(server, wakeup, sys.stdin.fileno(), None)
         if status is None:
             status = _end(server, wakeup, grace)
-        _end_orphans(server)
+        _end_orphans()
         return status
     finally:
         remove(token, Path(folder))

@@ -49,16 +49,16 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def _group(pid: int) -> list[int]:
-    """Processes whose group is `pid`: the server and the stubs of its backends."""
+def _processes(token: str) -> list[int]:
+    """The server of this token and the stubs of its backends."""
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            fields = stat.read_text().rsplit(")", 1)[1].split()
+            line = command.read_text(errors="replace")
         except OSError:
             continue
-        if int(fields[2]) == pid and fields[0] != "Z":
-            found.append(int(stat.parent.name))
+        if token in line and "supervisor" not in line:
+            found.append(int(command.parent.name))
     return found
 
 
@@ -97,10 +97,9 @@ def test_serves_two_at_a_time_and_leaves_nothing(repository: Path) -> None:
                 assert b"nv_inference_request_success" in answer.read()
             with socket.create_connection((server.grpc_url.split(":")[0], server.ports.grpc), timeout=5):
                 pass
-        groups = [server.pid for server in (first, second)]
-        assert all(len(_group(group)) >= 2 for group in groups)
+        assert all(len(_processes(token)) >= 2 for token in tokens)
     assert not first.running
-    assert [_group(group) for group in groups] == [[], []]
+    assert [_processes(token) for token in tokens] == [[], []]
     assert [_left(token) for token in tokens] == [[], []]
     assert "Started HTTPService" in first.log_text()
     first.stop()  # once more does nothing
@@ -148,7 +147,7 @@ def test_too_slow_a_start_is_said_and_leaves_nothing(repository: Path) -> None:
     with pytest.raises(ServerError, match="start_timeout_seconds"):
         server.start()
     assert _left(server._token) == []
-    assert _group(server.pid) == []
+    assert _processes(server._token) == []
 
 
 def test_a_crash_is_told_and_cleaned_up(repository: Path) -> None:
@@ -157,7 +156,7 @@ def test_a_crash_is_told_and_cleaned_up(repository: Path) -> None:
         with pytest.raises(ServerError, match=r"ended by itself \(signal 9\)"):
             server.wait(30)
         assert not server.running
-        assert _group(server.pid) == []
+        assert _processes(server._token) == []
         assert _left(server._token) == []
 
 
@@ -170,7 +169,7 @@ def test_stop_ends_wait_from_a_signal_handler(repository: Path) -> None:
     finally:
         signal.signal(signal.SIGUSR1, previous)
         server.stop()
-    assert _group(server.pid) == []
+    assert _processes(server._token) == []
     assert _left(server._token) == []
 
 
@@ -185,7 +184,7 @@ def test_the_server_ends_with_its_owner(repository: Path, victims: str) -> None:
             os.kill(int(supervising), signal.SIGKILL)
         owner.kill()
     assert _eventually(lambda: not _alive(int(server)))
-    assert _eventually(lambda: _group(int(server)) == [])
+    assert _eventually(lambda: _processes(token) == [])
     if victims != "owner":
         assert _eventually(lambda: not _alive(int(supervising)))
         supervisor.sweep()  # what every start does first

@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -63,6 +64,19 @@ def read_strings(encoded: Any) -> np.ndarray:
     array = np.empty(len(strings), dtype=np.object_)
     array[:] = strings
     return array
+
+
+def ordinary_priority() -> None:
+    """Give this process the priority of the server again, if it was started at a lower one (by MEWS_GENTLE)."""
+    lowered = os.environ.get("MEWS_GENTLE")
+    if lowered is None:
+        return
+    with suppress(OSError):  # the kernel does not group by sessions
+        Path("/proc/self/autogroup").write_text("0")
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # a thread that has ended
+            number = int(thread.name)
+            os.setpriority(os.PRIO_PROCESS, number, os.getpriority(os.PRIO_PROCESS, number) - int(lowered))
 
 
 # Batch sizes whose memory is kept, the latest used.
@@ -272,6 +286,7 @@ class TritonPythonModel:
         self.sizes = sizes([node.name for node in inputs])
         with suppress(Exception):  # one size for every open dimension need not make sense to the graph
             self.warm_up()
+        ordinary_priority()
 
     def warm_up(self) -> None:
         """Run one row of zeros and empty strings."""
