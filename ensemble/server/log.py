@@ -19,10 +19,10 @@ _BACKEND = re.compile(
 )
 # The first of these that matches names the model that is the cause, not the ensemble that waits for it.
 _MODELS = (
-    re.compile(r"failed to load '(?P<model>[^']+)' version -?\d+: (?P<reason>[^\"\n]+)"),
-    re.compile(r"Poll failed for model directory '(?P<model>[^']+)': (?P<reason>[^\"\n]+)"),
-    re.compile(r"failed to poll model '(?P<model>[^']+)': (?P<reason>[^\"\n]+)"),
-    re.compile(r"load failed for model '(?P<model>[^']+)': (?P<reason>[^\"\n]+)"),
+    re.compile(r"failed to load '(?P<model>[^']+)' version -?\d+: (?P<reason>(?:\\.|[^\"\\\n])+)"),
+    re.compile(r"Poll failed for model directory '(?P<model>[^']+)': (?P<reason>(?:\\.|[^\"\\\n])+)"),
+    re.compile(r"failed to poll model '(?P<model>[^']+)': (?P<reason>(?:\\.|[^\"\\\n])+)"),
+    re.compile(r"load failed for model '(?P<model>[^']+)': (?P<reason>(?:\\.|[^\"\\\n])+)"),
 )
 _NO_BACKEND = (
     "This server lacks the backend. Exports need onnxruntime: NVIDIA's images have it; the embedded server makes it "

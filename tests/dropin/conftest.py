@@ -56,14 +56,15 @@ class Merlin:
         """A small network with random weights; `reads` are vectors beside the codes, by name with their width."""
         import tensorflow as tf
 
-        layers = tf.keras.layers
-        inputs = {name: tf.keras.Input((1,), name=name, dtype="int64") for name in ("user", "item")}
-        inputs["price"] = tf.keras.Input((1,), name="price", dtype="float32")
-        parts = [layers.Flatten()(layers.Embedding(70, 4)(inputs[name])) for name in ("user", "item")]
-        vectors = {name: tf.keras.Input((size,), name=name) for name, size in (reads or {}).items()}
-        joined = layers.Concatenate()([*parts, inputs["price"], *vectors.values()])
-        made = layers.Dense(width, activation="sigmoid", name=output)(layers.Dense(8, activation="relu")(joined))
-        return tf.keras.Model({**inputs, **vectors}, made)
+        with quiet():  # Keras draws seeds in a deprecated way once one was set
+            layers = tf.keras.layers
+            inputs = {name: tf.keras.Input((1,), name=name, dtype="int64") for name in ("user", "item")}
+            inputs["price"] = tf.keras.Input((1,), name="price", dtype="float32")
+            parts = [layers.Flatten()(layers.Embedding(70, 4)(inputs[name])) for name in ("user", "item")]
+            vectors = {name: tf.keras.Input((size,), name=name) for name, size in (reads or {}).items()}
+            joined = layers.Concatenate()([*parts, inputs["price"], *vectors.values()])
+            made = layers.Dense(width, activation="sigmoid", name=output)(layers.Dense(8, activation="relu")(joined))
+            return tf.keras.Model({**inputs, **vectors}, made)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import numpy as np
 import onnx
@@ -203,7 +204,8 @@ def test_triton_serves_tables_beside_the_graph(parts, large, repository):
 
 
 @pytest.mark.parametrize("name", ["chained", "fused"])
-def test_tables_beside_the_graph_are_in_the_manifest(repository, name):
+def test_tables_beside_the_graph_are_in_the_manifest(repository, tmp_path, name):
+    repository = shutil.copytree(repository, tmp_path / "models")
     version = repository / name / "1"
     manifest = json.loads((version / "manifest.json").read_text())
     (beside,) = [path for path in manifest["files"] if path.endswith(".onnx.data")]

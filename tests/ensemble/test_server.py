@@ -123,6 +123,10 @@ def test_a_taken_port_is_named(repository: Path) -> None:
         ("stub: error while loading shared libraries: libpython3.11.so.1.0: cannot open", ("libpython", "apt-get")),
         ("Failed to initialize shared memory: No space left on device", ("--shm-size",)),
         ('E1121 01:58:00.7 1 a.cc:1] "something new"', ("something new",)),
+        (
+            """E1 a.cc:1] "failed to load 'm' version 1: Internal: no input \\"price\\" in the graph\"""",
+            ("'m'", "price", "in the graph"),
+        ),
     ],
 )
 def test_the_log_is_understood(line: str, words: tuple[str, ...]) -> None:
