@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,28 @@ def test_an_onnx_file_stands_for_a_pytorch_model(merlin: Merlin, tmp_path: Path)
     assert plan.pieces[1].wiring == {"user": "features/user__out", "price": "features/price__out"}
     with pytest.raises(ConfigError, match="onnx: other"):
         planned(merlin.ensemble(node), tmp_path, merlin.rows, onnx={"score": file, "other": file})
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="torch is not installed here; its wheel is gigabytes"
+)
+def test_a_pytorch_model_is_converted(merlin: Merlin, tmp_path: Path) -> None:
+    import torch
+    from merlin.schema import ColumnSchema, Schema
+
+    class Net(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.top = torch.nn.Linear(1, 1)
+
+        def forward(self, columns: dict[str, Any]) -> Any:
+            return torch.sigmoid(self.top(columns["price"][:, None].float()))
+
+    outputs = Schema([ColumnSchema("score", dtype=np.float32)])
+    node = merlin.node >> merlin.ops["PredictPyTorch"](Net(), merlin.workflow.output_schema, outputs)
+    plan = planned(merlin.ensemble(node), tmp_path, merlin.rows)
+    assert plan.pieces[1].wiring["price"] == "features/price__out"
+    assert plan.outputs == {"score": "model/score"}
 
 
 def test_every_operator_that_cannot_be_served_is_told_at_once(merlin: Merlin) -> None:

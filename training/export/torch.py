@@ -6,6 +6,7 @@ a list, and it answers [rows, outputs], a column for each of its outputs' names.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ def torch_to_onnx(module: Any, columns: Sequence[Column], names: Sequence[str], 
                     output_names=list(names),
                     dynamic_axes={name: {0: "batch"} for name in (*inputs, *names)},
                     opset_version=OPSET,
+                    **_tracing(torch),
                 )
         except Exception as error:  # torch's errors have no common base
             hint = "Export it yourself, and give the file by one of its output columns: onnx={'output': 'model.onnx'}."
@@ -80,6 +82,11 @@ def predict_torch(
         found = _columns(module, columns, given, len(names))
         module.train(kept)
     return {name: value.numpy() for name, value in zip(names, found, strict=True)}
+
+
+def _tracing(torch: Any) -> dict[str, Any]:
+    """The argument that keeps newer versions to tracing: their other exporter needs a package more."""
+    return {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
 
 
 def _torch() -> Any:
