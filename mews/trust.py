@@ -70,12 +70,17 @@ def sign(session: Session, version: str | None) -> dict[str, Any]:
 
 
 def version_folder(session: Session, version: str | None) -> Path:
-    """Return the folder of a version: a path as it is, a number of the run's ensemble, or the one that serves."""
+    """Return the folder of a version: a number of the run's ensemble, the one that serves, or a path.
+
+    A path is that of a version, or of an ensemble: then its stable version is meant.
+    """
     from ensemble.repository import current, versions
 
     repository, name = session.run.repository, session.config.export.name
     if version is not None and not version.isdigit():
-        return Path(version).absolute()
+        path = Path(version).absolute()
+        stable = None if (path / "manifest.json").exists() else current(path.parent, path.name)
+        return path if stable is None else path / str(stable)
     known = versions(repository, name)
     number = int(version) if version else current(repository, name)
     if number not in known:

@@ -12,7 +12,10 @@ from mews.session import Session, command
 
 _Version = Annotated[
     str | None,
-    typer.Argument(metavar="[VERSION]", help="A number, or <repository>/<name>/<number>; the one that serves."),
+    typer.Argument(
+        metavar="[VERSION]",
+        help="A number, <repository>/<name>/<number>, <repository>/<name> (its stable one); else the one that serves.",
+    ),
 ]
 
 

@@ -36,6 +36,8 @@ def test_verify_says_what_is_wrong(repository: Path) -> None:
     found = last_json(done)
     assert (found["ok"], found["problems"], found["signed_by"]) == (True, [], None)
     assert found["files"] > 10
+    by_name = last_json(mews("verify", repository / "repository" / "mews", "--json"))
+    assert (by_name["ok"], by_name["version"]) == (True, found["version"])
 
     model = next((repository / "repository").glob("*/1/model.onnx"))
     model.write_bytes(model.read_bytes() + b"\0")
