@@ -49,6 +49,8 @@ _DIFFERENT = 512
 _NULLS = 0.05
 _PROTOCOLS: tuple[Literal["http", "grpc"], ...] = ("http", "grpc")
 _SHOWN_ERRORS = 5
+_KEPT_SAMPLES = 500
+"""Of more, every second, third, ... one is kept in the report; the slope is of all."""
 
 
 @dataclass(frozen=True)
@@ -246,5 +248,5 @@ def _report(tally: _Tally, samples: Sequence[Sample], seconds: float) -> dict[st
         "slope_limit": SLOPE_LIMIT,
         "flat": flat,
         "ok": not tally.failed and not tally.wrong and flat is not False,
-        "samples": [asdict(sample) for sample in samples],
+        "samples": [asdict(sample) for sample in samples[:: len(samples) // _KEPT_SAMPLES + 1]],
     }
