@@ -11,15 +11,19 @@ from etl.errors import ConfigError
 from etl.memory import parse_bytes
 from etl.section import Section
 
-Role = Literal["user", "item", "label", "timestamp", "categorical", "numeric", "tags", "weight", "ignore"]
+Role = Literal[
+    "user", "item", "session", "label", "timestamp", "categorical", "numeric", "tags", "weight", "history", "ignore"
+]
 Side = Literal["user", "item"]
+Examples = Literal["rows", "next_item", "item_set"]
 
 
 class ColumnConfig(Section):
     """What one raw column is, and what it may hold."""
 
     role: Role
-    """What the column means: `tags` is a list of categorical values, `ignore` keeps it out of the features."""
+    """What the column means: `tags` is a list of categorical values, `session` names the visit or the basket of a row,
+    `history` is the list of the items before it, `ignore` keeps it out of the features."""
     dtype: str | None = None
     """A name from etl/dtypes.py (a list's is its values'); taken from the file when absent."""
     nullable: bool = True
@@ -47,8 +51,11 @@ class DataConfig(Section):
     """Users in generated data."""
     items: int = Field(default=1_000, ge=1)
     """Items in generated data."""
+    feedback: Literal["explicit", "implicit"] = "explicit"
+    """What a label says (movielens). explicit: whether a rating is 4 or more. implicit: whether the user rated the item
+    at all; each rating is followed by `negatives` items that they had not rated, drawn evenly."""
     negatives: int = Field(default=3, ge=0)
-    """Sampled non-purchases per purchase (online-retail)."""
+    """Sampled non-purchases per purchase (online-retail), unrated items per rating (movielens, implicit feedback)."""
     columns: dict[str, ColumnConfig] = Field(default_factory=dict)
     """Columns of a `table`; for other sources, changes to what they declare."""
 
@@ -74,11 +81,23 @@ class SplitConfig(Section):
     """How rows are divided into train, valid and test."""
 
     by: Literal["time", "last-per-user", "random"] = "time"
-    """`last-per-user` holds out each user's last row for test and the one before it for valid."""
+    """`last-per-user` holds out each user's last row for test and the one before it for valid; where negatives follow
+    each positive (movielens, implicit feedback), the last positive and the one before it, each with its negatives."""
     valid: float = Field(default=0.1, gt=0, lt=1)
     """Share of rows in valid (time, random)."""
     test: float = Field(default=0.1, gt=0, lt=1)
     """Share of rows in test (time, random)."""
+    examples: Examples | None = None
+    """What one row of the parts becomes: rows as they are, or a list of items and the one that follows (next_item) or
+    belongs to it (item_set). What the model learns, if absent."""
+    history: int = Field(default=20, ge=1)
+    """Largest number of items in such a list: the last ones of a history; a larger set is divided."""
+    min_history: int = Field(default=1, ge=0)
+    """Examples with fewer items in their list are left out."""
+    group: list[str] = Field(default_factory=list)
+    """Columns whose values together say which rows make one list; the session column if absent, else the user's."""
+    context: list[str] = Field(default_factory=list)
+    """Columns that are known before the item is, such as hour: kept beside the user's own, which always are."""
 
 
 class ChainConfig(Section):
@@ -90,6 +109,8 @@ class ChainConfig(Section):
     """NVTabular operators by name, with their arguments: `- LogOp` or `- Categorify: {freq_threshold: 2}`."""
     tags: list[str] = Field(default_factory=list)
     """Merlin tags for the outputs, such as user_id, item_id, continuous."""
+    then: list[ChainConfig] = Field(default_factory=list)
+    """Chains that some of this chain's outputs go on through; the others are features as they are."""
 
 
 class FeaturesConfig(Section):
@@ -101,6 +122,8 @@ class FeaturesConfig(Section):
     """The graph as chains of NVTabular operators."""
     max_list_length: int = Field(default=4, ge=1)
     """Lists are cut or padded to this length in chains made from roles."""
+    max_history: int | None = Field(default=None, ge=1)
+    """The same for a history, of which the last items are kept; split.history if absent."""
     memory_limit: str | None = None
     """What fit and transform may use of the memory, such as 4GB. Fit: half of the machine's if absent, larger tables go
     to TMPDIR. Transform: smaller parts; no limit if absent."""

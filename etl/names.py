@@ -32,5 +32,14 @@ PACKED = "packed__"
 SCORE = "score"
 """The output of a model: probability, float32 [batch, 1]."""
 
+SAMPLE_WEIGHT = "sample_weight"
+"""The tag of a feature column that says how much a row counts in training, and that no model reads."""
+
+ITEM = "item"
+"""The output of a model of item lists: the best items, [batch, k], in the order of `score`, then [batch, k] too."""
+
+KNOWN = "known"
+"""Its output that says how many items of the list it knows, int64 [batch, 1]."""
+
 ROW = "__row__"
 """The column that numbers the rows of a data set from 0, while a plan runs that needs it."""

@@ -14,11 +14,13 @@ from typing import Any, Protocol
 from etl.config import ChainConfig, FeaturesConfig
 from etl.dtypes import is_float, is_integer
 from etl.errors import ConfigError, MewsError
+from etl.names import SAMPLE_WEIGHT
 from etl.operators import TAGGING
 from etl.reader import door
 from etl.reader.rules import RULES
 
 _SUPPORTED = sorted({*map(str, RULES), *TAGGING})
+_LONGEST_HISTORY = 20
 _LABEL_TAGS = ["target", "binary_classification"]
 
 
@@ -56,8 +58,8 @@ class RoleColumn(Protocol):
         ...
 
 
-def build(features: FeaturesConfig, columns: Sequence[RoleColumn], label: str | None) -> Any:
-    """Return the unfitted nvtabular.Workflow that `features` describes; `label`, if any, is an output tagged as target.
+def build(features: FeaturesConfig, columns: Sequence[RoleColumn], label: str | Sequence[str] | None) -> Any:
+    """Return the unfitted nvtabular.Workflow that `features` describes; labels, if any, are outputs tagged as target.
 
     A `features.workflow` is the user's whole graph and is returned as it is. Raises ConfigError for operators,
     arguments and columns that do not exist.
@@ -69,8 +71,12 @@ def build(features: FeaturesConfig, columns: Sequence[RoleColumn], label: str | 
     _check_columns(chains, [column.name for column in columns])
     with door.quiet():
         output = sum((_chain(nvtabular.ops, chain) for chain in chains[1:]), start=_chain(nvtabular.ops, chains[0]))
-        if label is not None:
-            output = output + ([label] >> nvtabular.ops.AddMetadata(tags=_LABEL_TAGS))
+        if labels := [label] if isinstance(label, str) else list(label or ()):
+            output = output + (labels >> nvtabular.ops.AddMetadata(tags=_LABEL_TAGS))
+        for column in _unused(_of_role(columns, "weight"), chains):
+            # A loader takes numbers only; what the value behind a code weighs is said to the training.
+            ops: list[Any] = [] if is_float(column.dtype) or is_integer(column.dtype) else ["Categorify"]
+            output = output + _chain(nvtabular.ops, ChainConfig(columns=[column.name], ops=ops, tags=[SAMPLE_WEIGHT]))
         return nvtabular.Workflow(output)
 
 
@@ -85,9 +91,10 @@ def chains_from_roles(columns: Sequence[RoleColumn], features: FeaturesConfig) -
     _check_roles(columns)
     cut = {"ListSlice": {"start": 0, "end": features.max_list_length, "pad": True}}
     normalize = {"Normalize": {"out_dtype": "float32"}}
+    sequence = _sequence(columns, features)
     groups: list[tuple[list[RoleColumn], list[Any]]] = [
         (_of_role(columns, "user"), ["Categorify", "TagAsUserID"]),
-        (_of_role(columns, "item"), ["Categorify", "TagAsItemID"]),
+        ([] if sequence else _of_role(columns, "item"), ["Categorify", "TagAsItemID"]),
         (_of_role(columns, "categorical", lists=False), ["Categorify"]),
         (_of_role(columns, "tags") + _of_role(columns, "categorical", lists=True), ["Categorify", cut]),
         (_numbers(columns, counted=True), ["FillMissing", "LogOp", normalize]),
@@ -98,10 +105,24 @@ def chains_from_roles(columns: Sequence[RoleColumn], features: FeaturesConfig) -
         for group, ops in groups
         for side in ("user", "item", None)
         if (own := [column for column in group if column.side == side])
-    ]
+    ] + sequence
     if not chains:
         raise ConfigError("features", expected="a column with the role user, item, categorical, tags or numeric")
     return chains
+
+
+def _sequence(columns: Sequence[RoleColumn], features: FeaturesConfig) -> list[ChainConfig]:
+    """Where there is a history: it and the item in one vocabulary, its last items padded, the item what is learned."""
+    histories, items = _of_role(columns, "history"), _of_role(columns, "item")
+    if not histories or not items:
+        return []
+    history, item = histories[0].name, items[0].name
+    length = features.max_history or _LONGEST_HISTORY
+    parts = [
+        ChainConfig(columns=[history], ops=[{"ListSlice": {"start": -length, "pad": True}}]),
+        ChainConfig(columns=[item], ops=["TagAsItemID"], tags=["target"]),
+    ]
+    return [ChainConfig(columns=[[item, history]], ops=[{"Categorify": {"encode_type": "joint"}}], then=parts)]
 
 
 def load(reference: str) -> Any:
@@ -125,6 +146,13 @@ def _of_role(columns: Iterable[RoleColumn], role: str, lists: bool | None = None
     return [column for column in columns if column.role == role and lists in (None, column.is_list)]
 
 
+def _unused(columns: Iterable[RoleColumn], chains: Iterable[ChainConfig]) -> list[RoleColumn]:
+    """The columns that none of the chains reads."""
+    groups = [group for chain in chains for group in chain.columns]
+    used = {name for group in groups for name in ([group] if isinstance(group, str) else group)}
+    return [column for column in columns if column.name not in used]
+
+
 def _numbers(columns: Iterable[RoleColumn], counted: bool) -> list[RoleColumn]:
     return [
         column
@@ -138,11 +166,11 @@ def _check_roles(columns: Iterable[RoleColumn]) -> None:
         f"{column.name} ({'list of ' if column.is_list else ''}{column.dtype}) as {column.role}"
         for column in columns
         if (column.role in ("user", "item") and column.is_list)
-        or (column.role == "tags" and not column.is_list)
+        or (column.role in ("tags", "history") and not column.is_list)
         or (column.role == "numeric" and (column.is_list or not (is_float(column.dtype) or is_integer(column.dtype))))
     ]
     if wrong:
-        expected = "numeric to be single numbers, tags to be lists, user and item to be single values"
+        expected = "numeric to be single numbers, tags and history to be lists, user and item to be single values"
         raise ConfigError("column roles", expected=expected, received="; ".join(wrong), hint="Change the role.")
 
 
@@ -152,7 +180,7 @@ def _check_columns(chains: Iterable[ChainConfig], known: Sequence[str]) -> None:
     unknown, twice = [], []
     for chain in chains:
         renamed = any(_operator(op)[0] == "Rename" for op in chain.ops)
-        for name in (name for group in chain.columns for name in ([group] if isinstance(group, str) else group)):
+        for name in _flat(chain.columns):
             if name not in known:
                 unknown.append(name)
             elif name in seen and not renamed:
@@ -173,10 +201,25 @@ def _check_columns(chains: Iterable[ChainConfig], known: Sequence[str]) -> None:
 def _chain(ops: ModuleType, chain: ChainConfig) -> Any:
     from merlin.dag import ColumnSelector, Node
 
-    node = Node(ColumnSelector([*chain.columns]))
+    return _through(ops, chain, Node(ColumnSelector([*chain.columns])))
+
+
+def _through(ops: ModuleType, chain: ChainConfig, node: Any) -> Any:
+    """What comes out where `node` goes through the chain."""
     for op in chain.ops:
         node = node >> _make(ops, *_operator(op))
-    return node >> ops.AddMetadata(tags=list(chain.tags)) if chain.tags else node
+    if chain.tags:
+        node = node >> ops.AddMetadata(tags=list(chain.tags))
+    if not chain.then:
+        return node
+    taken = [_flat(part.columns) for part in chain.then]
+    rest = [name for name in _flat(chain.columns) if not any(name in names for names in taken)]
+    parts = [_through(ops, part, node[names]) for part, names in zip(chain.then, taken, strict=True)]
+    return sum([*parts[1:], *([node[rest]] if rest else [])], start=parts[0])
+
+
+def _flat(columns: Iterable[str | list[str]]) -> list[str]:
+    return [name for group in columns for name in ([group] if isinstance(group, str) else group)]
 
 
 def _operator(op: str | Mapping[str, Mapping[str, Any] | None]) -> tuple[str, Mapping[str, Any]]:

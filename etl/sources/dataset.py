@@ -24,7 +24,9 @@ from etl.errors import ArtifactError, ConfigError
 from etl.sources.cells import typed
 
 FILE = "dataset.json"
-SINGLE_ROLES: tuple[Role, ...] = ("user", "item", "label", "timestamp", "weight")
+DRAWN = "drawn_negatives"
+"""The fact that each positive is followed by its drawn negatives, with the same user and time."""
+SINGLE_ROLES: tuple[Role, ...] = ("user", "item", "session", "timestamp", "weight", "history")
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,19 @@ class Dataset:
         return tuple(column for column in self.columns if column.role == role)
 
     def only(self, role: Role) -> str | None:
-        """The name of the one column with this role, None if there is none."""
+        """The name of the first column with this role, None if there is none."""
         found = self.with_role(role)
         return found[0].name if found else None
 
     @property
     def label(self) -> str | None:
-        """The name of the label column."""
+        """The name of the label column, of the first one where there are several."""
         return self.only("label")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of all label columns, in order."""
+        return tuple(column.name for column in self.with_role("label"))
 
     def scan(self) -> pl.LazyFrame:
         """The declared columns in their declared types, rows in order; a cell that does not parse is null."""

@@ -1,6 +1,7 @@
 """MovieLens of any size: latest-small, latest, 20m, 25m, 32m (CSV), 1m and 10m (`::`), 100k (tabs).
 
-A rating of 4 or more is a positive. The rating itself is not kept: it is the label. Rows are in time order.
+A rating of 4 or more is a positive; with `data.feedback: implicit` every rating is, followed by items that the user
+had not rated. The rating itself is not kept: it is the label. Rows are in time order.
 """
 
 from __future__ import annotations
@@ -8,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from etl.config import DataConfig
 from etl.errors import DataError
 from etl.progress import Progress, silent
-from etl.sources.dataset import DataColumn, Dataset, overridden
+from etl.sources.dataset import DRAWN, DataColumn, Dataset, overridden
 from etl.sources.lines import read_latin1, scan_csv, scan_separated, streamed
 from etl.sources.parts import PartWriter, new_folder
 from etl.sources.quantiles import boundary
+from etl.sources.unrated import Unrated
 
 POSITIVE = 4.0
 ROWS_AT_ONCE = 4_000_000
@@ -52,6 +55,7 @@ class MovieLens:
     """A MovieLens folder as it is unpacked."""
 
     config: DataConfig
+    seed: int = 0
 
     def prepare(self, out: Path, progress: Progress = silent) -> Dataset:
         """Write ratings joined with movies (and users, where the folder has them) in time order."""
@@ -64,8 +68,12 @@ class MovieLens:
                 raw.write(batch)
                 progress("read", raw.rows, None, "rows")
             writer = PartWriter(folder)
-            for rows in _in_time_order(raw.close(), raw.rows):
-                joined = rows.join(movies, on="item_id", how="left", maintain_order="left")
+            files, start = raw.close(), 0
+            unrated = Unrated.of(pl.scan_parquet(list(files)), self.seed) if self._implicit and files else None
+            for rows in _in_time_order(files, raw.rows):
+                shown = unrated.after(rows, start, self.config.negatives, "liked") if unrated else rows
+                start += rows.height
+                joined = shown.join(movies, on="item_id", how="left", maintain_order="left")
                 if people is not None:
                     joined = joined.join(people, on="user_id", how="left", maintain_order="left")
                 writer.write(joined.select([column.name for column in declared]))
@@ -74,8 +82,13 @@ class MovieLens:
                 path.unlink()
             raw.folder.rmdir()
             empty = pl.DataFrame(schema={column.name: column.polars_type for column in declared})
-            Dataset("movielens", columns, writer.close(empty), writer.rows, FACTS).save(folder)
+            facts: dict[str, Any] = FACTS | ({DRAWN: True} if self._implicit else {})
+            Dataset("movielens", columns, writer.close(empty), writer.rows, facts).save(folder)
         return Dataset.load(out)
+
+    @property
+    def _implicit(self) -> bool:
+        return self.config.feedback == "implicit"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from etl.sources.table import Table
 SOURCES: dict[str, Callable[[DataConfig, int], Source]] = {
     "generated": Generated,
     "online-retail": OnlineRetail,
-    "movielens": lambda config, seed: MovieLens(config),
+    "movielens": MovieLens,
     "adult": lambda config, seed: Adult(config),
     "table": lambda config, seed: Table(config),
 }

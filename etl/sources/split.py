@@ -17,7 +17,7 @@ from etl.atomic import write_text
 from etl.config import SplitConfig
 from etl.errors import ArtifactError, ConfigError, DataError
 from etl.progress import Progress, silent
-from etl.sources.dataset import Dataset
+from etl.sources.dataset import DRAWN, Dataset
 from etl.sources.parts import PartWriter, batches, new_folder
 from etl.sources.quantiles import boundary
 
@@ -48,6 +48,10 @@ class Splits:
         """What `split.json` holds."""
         rows = {name: part.rows for name, part in self.parts.items()}
         return {"format": 1, "by": self.by, "rows": rows, "boundaries": dict(self.boundaries)}
+
+    def save(self, folder: Path) -> None:
+        """Write `split.json` into `folder`."""
+        write_text(folder / "split.json", json.dumps(self.to_json(), indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Splits:
@@ -85,8 +89,7 @@ def split(dataset: Dataset, config: SplitConfig, out: Path, seed: int, progress:
         for name, writer in zip(NAMES, writers, strict=True):
             _refuse_empty(name, writer.rows, by, dataset)
             Dataset(dataset.name, dataset.columns, writer.close(), writer.rows, dataset.facts).save(folder / name)
-        record = {"format": 1, "by": by, "rows": {n: w.rows for n, w in zip(NAMES, writers, strict=True)}}
-        write_text(folder / "split.json", json.dumps({**record, "boundaries": boundaries}, indent=2) + "\n")
+        Splits(by, boundaries=boundaries, **{name: Dataset.load(folder / name) for name in NAMES}).save(folder)
     return Splits.load(out)
 
 
@@ -136,6 +139,8 @@ def _readable(microseconds: int) -> str:
 
 def _last_per_user(dataset: Dataset, config: SplitConfig, seed: int) -> tuple[Chooser, dict[str, Any]]:
     """The last row of users with 3 rows or more is test, the one before it valid; memory grows with the users."""
+    if dataset.facts.get(DRAWN):
+        return _last_positive(dataset)
     user, time = dataset.only("user"), dataset.only("timestamp")
     order = ([pl.col(time)] if time else []) + [pl.col("__row")]
     rows = dataset.scan().with_row_index("__row").filter(pl.col(user or "").is_not_null())
@@ -152,6 +157,26 @@ def _last_per_user(dataset: Dataset, config: SplitConfig, seed: int) -> tuple[Ch
             low, high = np.searchsorted(numbers, [start, start + frame.height])
             codes[numbers[low:high].astype(np.int64) - start] = code
         return codes
+
+    return choose, {"column": user, "users": held.height}
+
+
+def _last_positive(dataset: Dataset) -> tuple[Chooser, dict[str, Any]]:
+    """Rows from a user's last positive on are test, those from the one before it on valid; rows are in time order."""
+    user, row, label = dataset.only("user") or "", pl.col("__row"), pl.col(dataset.label or "")
+    rows = dataset.scan().with_row_index("__row").filter(pl.col(user).is_not_null(), label == 1)
+    last = rows.group_by(user).agg(row.top_k(2).sort(descending=True).alias("__last"), pl.len().alias("__rows"))
+    held = (
+        last.filter(pl.col("__rows") >= 3)
+        .select(user, test=pl.col("__last").list.get(0), valid=pl.col("__last").list.get(1))
+        .collect(engine="streaming")
+    )
+
+    def choose(frame: pl.DataFrame, start: int) -> Codes:
+        numbered = frame.select(user).with_row_index("__row", offset=start)
+        begins = numbered.join(held, on=user, how="left", maintain_order="left")
+        code = (row >= pl.col("valid")).cast(pl.Int8) + (row >= pl.col("test")).cast(pl.Int8)
+        return np.asarray(begins.select(code.fill_null(0)).to_series().to_numpy())
 
     return choose, {"column": user, "users": held.height}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,8 +70,8 @@ def check_splits(splits: Splits, config: ValidationConfig, progress: Progress = 
     found = [_leakage(name, marks[name].share_in(marks["train"]), config, has_key) for name in ("valid", "test")]
     if train.only("timestamp"):
         found.append(_time_overlap(splits, seen))
-    if train.label:
-        found += [_classes(train.label, seen[name], f"{name} label classes") for name in splits.parts]
+    for label in train.labels:
+        found += [_classes(label, seen[name], f"{name} label classes") for name in splits.parts]
     return found
 
 
@@ -85,7 +85,7 @@ class Seen:
     quarantined: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     nulls: Counter[str] = field(default_factory=Counter)
-    labels: Counter[int] = field(default_factory=Counter)
+    labels: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     backwards: int = 0
     first: object = None
     last: object = None
@@ -109,7 +109,7 @@ class Seen:
         for column in self.columns:
             if column.role == "label":
                 values = good[column.name].cast(pl.Int8).value_counts()
-                self.labels.update(dict(zip(values[column.name], values["count"], strict=True)))
+                self.labels[column.name].update(dict(zip(values[column.name], values["count"], strict=True)))
             if column.role == "timestamp":
                 self._take_times(good[column.name])
 
@@ -180,9 +180,9 @@ def _content(dataset: Dataset, config: ValidationConfig, seen: Seen) -> Iterator
     for column in dataset.columns:
         yield _values(column, seen)
         yield _nulls(column, seen, config)
-    if dataset.label:
-        yield _classes(dataset.label, seen, "label classes")
-        yield _balance(dataset.label, seen, config)
+    for label in dataset.labels:
+        yield _classes(label, seen, "label classes")
+        yield _balance(label, seen, config)
     yield _repeated(seen, config)
     timestamp = dataset.only("timestamp")
     if timestamp:
@@ -216,7 +216,7 @@ def _nulls(column: DataColumn, seen: Seen, config: ValidationConfig) -> Check:
 
 
 def _classes(label: str, seen: Seen, name: str) -> Check:
-    found = {value for value, count in seen.labels.items() if count}
+    found = {value for value, count in seen.labels[label].items() if count}
     if len(found) < 2:
         only = ", ".join(map(str, found)) or "no value at all"
         return Check(name, label, "FAIL", f"one class only: {only}")
@@ -224,7 +224,8 @@ def _classes(label: str, seen: Seen, name: str) -> Check:
 
 
 def _balance(label: str, seen: Seen, config: ValidationConfig) -> Check:
-    share = seen.labels[1] / max(1, sum(seen.labels.values()))
+    counts = seen.labels[label]
+    share = counts[1] / max(1, sum(counts.values()))
     low = min(share, 1 - share) < config.min_label_share
     return Check("label balance", label, "WARN" if low else "PASS", f"{share:.2%} are 1")
 

@@ -64,7 +64,7 @@ def refused(**features: Any) -> str:
 def test_roles_make_the_default_features() -> None:
     graph = graph_of(FeaturesConfig(max_list_length=3), label="clicked")
     assert [column.name for column in graph.output_columns] == [
-        *("user", "item", "country", "device", "tags", "price", "balance", "clicked")
+        *("user", "item", "country", "device", "tags", "price", "balance", "clicked", "importance")
     ]
     assert operators_above(graph, "country") == ["Categorify"]
     assert operators_above(graph, "tags") == ["Categorify", "ListSlice"]
@@ -91,9 +91,15 @@ def test_a_columns_side_is_a_tag() -> None:
     assert sides == {"item": {"item"}, "age": {"user"}, "country": {"user"}, "brand": {"item"}, "hour": set()}
 
 
-def test_label_weight_timestamp_and_ignored_columns_are_no_features() -> None:
+def test_label_timestamp_and_ignored_columns_are_no_features() -> None:
     graph = graph_of(FeaturesConfig())
-    assert not {"clicked", "importance", "time", "note"} & {column.name for column in graph.inputs}
+    assert not {"clicked", "time", "note"} & {column.name for column in graph.inputs}
+
+
+def test_a_weight_is_told_to_the_training_and_is_no_feature() -> None:
+    graph = graph_of(FeaturesConfig(), label="clicked")
+    columns = {column.name: column for column in graph.output_columns}
+    assert set(columns["importance"].tags) == {"sample_weight"}
 
 
 def test_roles_that_do_not_fit_the_type_are_all_listed() -> None:
@@ -124,8 +130,19 @@ def test_chains_take_arguments_joint_groups_and_tags() -> None:
     assert joint.params["groups"] == [["country", "device"]]
     assert joint.params["freq_threshold"] == 2
     columns = {column.name: column for column in graph.output_columns}
-    assert list(columns) == ["country", "device", "price", "price_bin", "clicked"]
+    assert list(columns) == ["country", "device", "price", "price_bin", "clicked", "importance"]
     assert "context" in columns["country"].tags
+
+
+def test_a_history_and_the_item_that_follows_share_a_vocabulary() -> None:
+    raw = (RawColumn("sku", "string", "item"), RawColumn("seen", "string", "history", True))
+    graph = graph_of(FeaturesConfig(max_history=4), raw)
+    columns = {column.name: column for column in graph.output_columns}
+    assert next(node for node in graph.nodes if node.op == "Categorify").params["groups"] == [["sku", "seen"]]
+    assert operators_above(graph, "seen")[:2] == ["Categorify", "ListSlice"]
+    assert (columns["seen"].is_list, columns["seen"].length) == (True, 4)
+    assert {"item", "id", "target"} <= set(columns["sku"].tags)
+    assert "target" not in columns["seen"].tags
 
 
 def test_operator_typo_gets_a_suggestion() -> None:

@@ -100,8 +100,8 @@ def test_columns_can_be_changed_by_the_config_and_unknown_ones_are_refused(tmp_p
     assert next(c for c in dataset.columns if c.name == "age").role == "ignore"
     with pytest.raises(ConfigError, match="Did you mean 'price'"):
         open_source(DataConfig(rows=100, columns={"prise": ColumnConfig(role="ignore")}), 1).prepare(tmp_path / "e")
-    with pytest.raises(ConfigError, match="role label"):
-        open_source(DataConfig(rows=100, columns={"age": ColumnConfig(role="label")}), 1).prepare(tmp_path / "e")
+    with pytest.raises(ConfigError, match="role item"):
+        open_source(DataConfig(rows=100, columns={"age": ColumnConfig(role="item")}), 1).prepare(tmp_path / "e")
     assert not (tmp_path / "e").exists()
 
 

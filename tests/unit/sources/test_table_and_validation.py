@@ -208,8 +208,8 @@ def test_what_a_table_needs_to_be_told(tmp_path):
     GOOD.write_parquet(tmp_path / "t.parquet")
     with pytest.raises(ConfigError, match="It has: user, price, tags, when, y"):
         prepare(tmp_path, tmp_path / "t.parquet", {})
-    with pytest.raises(ConfigError, match=r"role label.*price, y"):
-        prepare(tmp_path, tmp_path / "t.parquet", {**COLUMNS, "price": ColumnConfig(role="label")})
+    with pytest.raises(ConfigError, match=r"role user.*user, price"):
+        prepare(tmp_path, tmp_path / "t.parquet", {**COLUMNS, "price": ColumnConfig(role="user")})
     with pytest.raises(DataError, match="no file"):
         prepare(tmp_path, tmp_path / "*.csv")
 
