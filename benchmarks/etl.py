@@ -9,17 +9,13 @@ the process' own peak if that is larger; mapped files count.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
 import shutil
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,11 +24,11 @@ from typing import Any
 
 import psutil
 
-from benchmarks import criteo, machine
+from benchmarks import criteo, machine, watched
 from benchmarks.goals import Goal, judge
 from benchmarks.outputs import Difference, compare
 from benchmarks.peers import ENGINES
-from ensemble.server.supervisor import die_with_parent
+from benchmarks.watched import Limits
 from etl.atomic import write_text
 from etl.errors import ConfigError, MewsError
 from etl.progress import Progress, silent
@@ -44,7 +40,6 @@ NEEDS = {"nvtabular": "nvtabular", "pandas": "pandas", "duckdb": "duckdb", "spar
 BASE_ROWS = 4_000_000
 LARGE_ROWS = 40_000_000
 _FIGURES = ("fit_seconds", "transform_seconds", "seconds", "startup_seconds", "peak_rss_mb", "output_mb")
-_LOOK_SECONDS = 0.05
 
 GOALS: dict[str, Goal] = {
     "nvtabular_seconds_over_mews": Goal(5.0),
@@ -55,14 +50,6 @@ GOALS: dict[str, Goal] = {
     "mews_seconds_per_row_over_4m": Goal(1.15, at_most=True),
 }
 """The last two are judged from LARGE_ROWS on; the last needs a report of BASE_ROWS of the same folder."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one engine may use: MiB of memory for all its processes, and seconds."""
-
-    memory_mb: int
-    seconds: float = 3600.0
 
 
 @dataclass
@@ -196,70 +183,15 @@ def _measure(name: str, data: criteo.Data, out: Path, freq_threshold: int, limit
     command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.peers.{name}", "--json"]
     command += ["--data", str(data.files[0].parent), "--out", str(out), "--freq-threshold", str(freq_threshold)]
     log = out.with_suffix(".log")
-    with (
-        log.open("w", encoding="utf-8") as errors,
-        subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        ) as process,
-    ):
-        try:
-            peak, stopped = _watch(process, limits)
-        finally:  # an interrupt or SIGTERM reaches this process only
-            _kill(process.pid)
-        output = process.stdout.read() if process.stdout else ""
-    if stopped or process.returncode:
-        runs.failed = stopped or _reason(process.returncode, log)
-        runs.figures.append({"peak_rss_mb": round(peak, 1)})
+    ended = watched.run(command, log, limits, ROOT)
+    if ended.failed:
+        runs.failed = ended.failed
+        runs.figures.append({"peak_rss_mb": round(ended.peak_rss_mb, 1)})
         return
-    figures = json.loads(output.strip().splitlines()[-1])
+    figures, peak = json.loads(ended.output.strip().splitlines()[-1]), ended.peak_rss_mb
     size = sum(path.stat().st_size for path in (out / "features").rglob("*.parquet"))
     figures |= {"peak_rss_mb": round(max(peak, figures["own_peak_rss_mb"]), 1), "output_mb": round(size / 2**20, 1)}
     runs.figures.append(figures)
-
-
-def _watch(process: subprocess.Popen[str], limits: Limits) -> tuple[float, str]:
-    """Wait for a process; return the most MiB that it and its children had, and why it was stopped, if it was."""
-    root, peak, began, stopped = psutil.Process(process.pid), 0.0, time.monotonic(), ""
-    while process.poll() is None:
-        peak = max(peak, _rss(root))
-        if not stopped and peak > limits.memory_mb:
-            stopped = f"stopped at the limit of {limits.memory_mb} MiB of memory"
-        elif not stopped and time.monotonic() - began > limits.seconds:
-            stopped = f"stopped at the limit of {limits.seconds:g} s"
-        if stopped:
-            _kill(process.pid)
-        time.sleep(_LOOK_SECONDS)
-    return peak, stopped
-
-
-def _rss(root: psutil.Process) -> float:
-    total = 0
-    try:
-        for process in (root, *root.children(recursive=True)):
-            total += process.memory_info().rss
-    except psutil.NoSuchProcess:  # it ended in between; the next look sees what is left
-        return 0.0
-    return total / 2**20
-
-
-def _kill(group: int) -> None:
-    """End a process that began its own session, with its children; nothing if all have ended."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
-
-
-def _reason(code: int, log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    if code == -9:
-        return "killed by the system, as it does when memory runs out"
-    return f"ended with {code}: {(lines or ['nothing said'])[-1][:300]}"
 
 
 def ratios(found: Mapping[str, Mapping[str, Any]], rows: int, out: Path) -> dict[str, float]:

@@ -12,22 +12,25 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.errors import ArtifactError, ConfigError, DataError
-from etl.names import FINGERPRINT
-from training.tensorflow import merlin_models, quiet
+from etl.names import FINGERPRINT, SAMPLE_WEIGHT
+from training.tensorflow import merlin_models
 
 if TYPE_CHECKING:
     from merlin.schema import ColumnSchema, Schema
 
+    from training.loader import Loader
+
 Array = npt.NDArray[Any]
 _TARGETS = {"target", "binary_classification", "regression"}
-# Rows shuffled together. The dataloader holds up to three times as many in memory.
-_SHUFFLED_ROWS = 1_000_000
+HISTORY = "history"
+"""The list of the item codes that a user chose before, where features have one."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +80,25 @@ class Feature:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a model reads: its features and the label, with the Merlin schema of exactly those columns."""
+    """What a model reads: its features and the label, with the Merlin schema of exactly those columns.
+
+    `others` are further labels, in the order of the columns, for a model that learns several. `folder`
+    is the split they were read from, for models that look at all of its rows; None for inputs made by hand. `weight`
+    is the column that says how much a row counts in training, which is no feature.
+    """
 
     features: tuple[Feature, ...]
     label: str
     schema: Schema
     rows: int
+    others: tuple[str, ...] = ()
+    folder: Path | None = None
+    weight: str | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels, the first one first."""
+        return (self.label, *self.others)
 
 
 def tagged(features: Sequence[Feature], tag: str) -> Feature | None:
@@ -90,6 +106,27 @@ def tagged(features: Sequence[Feature], tag: str) -> Feature | None:
     # Merlin keeps item_id as the two tags item and id.
     wanted = {tag}, set(tag.split("_"))
     return next((feature for feature in features if any(tags <= set(feature.tags) for tags in wanted)), None)
+
+
+def of_side(features: Sequence[Feature], side: str) -> tuple[Feature, ...]:
+    """The features that belong to the user or to the item alone, by their tags; a `history` list is the user's."""
+    return tuple(
+        feature
+        for feature in features
+        if (side == "user" if feature.name == HISTORY else bool({side, f"{side}_id"} & set(feature.tags)))
+    )
+
+
+def history_of(inputs: Inputs) -> Feature | None:
+    """The list of codes from the vocabulary of the label, None if there is none."""
+    domains = {column.name: column.int_domain for column in inputs.schema}
+    learned = domains.get(inputs.label)
+    same = [
+        feature
+        for feature in inputs.features
+        if feature.length and learned is not None and domains[feature.name].name == learned.name
+    ]
+    return same[0] if same else None
 
 
 def tensor_names(features: Sequence[Feature]) -> dict[str, str]:
@@ -137,20 +174,24 @@ def fingerprint(*folders: Path) -> str:
     return found.pop()
 
 
-def read_inputs(folder: Path) -> Inputs:
-    """Read a split's Merlin schema; ConfigError lists every column that a model cannot use, and why."""
+def read_inputs(folder: Path, several: bool = False) -> Inputs:
+    """Read a split's Merlin schema; ConfigError lists every column that a model cannot use, and why.
+
+    Of several labels the first one is read, unless `several` are wanted.
+    """
     schema = _schema(folder)
     targets = [column.name for column in schema if _tags(column) & _TARGETS]
-    if len(targets) != 1:
+    if not targets:
         raise ConfigError(
             f"the label in {folder}",
             expected="one column tagged target",
-            received=", ".join(targets) or "none",
+            received="none",
             hint="Give the label's column the role `label`, or tag it with AddMetadata.",
         )
     features, problems = [], []
     for column in schema:
-        if column.name not in targets and _tags(column) & {"categorical", "continuous"}:
+        tags = _tags(column)
+        if column.name not in targets and SAMPLE_WEIGHT not in tags and tags & {"categorical", "continuous"}:
             feature, problem = _feature(column)
             features.append(feature)
             problems += [f"{column.name}: {problem}"] if problem else []
@@ -160,11 +201,16 @@ def read_inputs(folder: Path) -> Inputs:
         raise ConfigError(
             f"the features in {folder}", expected="columns tagged categorical or continuous", received="none"
         )
-    return Inputs(tuple(features), targets[0], schema[[feature.name for feature in features] + targets], rows(folder))
+    learned = targets if several else targets[:1]
+    kept = schema[[feature.name for feature in features] + learned]
+    weight = next((column.name for column in schema if SAMPLE_WEIGHT in _tags(column)), None)
+    return Inputs(
+        tuple(features), targets[0], kept, rows(folder), others=tuple(learned[1:]), folder=folder, weight=weight
+    )
 
 
 def _tags(column: ColumnSchema) -> set[str]:
-    return {tag.value for tag in column.tags}
+    return {getattr(tag, "value", tag) for tag in column.tags}  # tags that Merlin does not know are plain strings
 
 
 def _schema(folder: Path) -> Schema:
@@ -216,32 +262,32 @@ def check_labels(folder: Path, label: str) -> float:
 
 def check_codes(folder: Path, inputs: Inputs) -> None:
     """DataError when a code lies outside its column's embedding table, a value is null or a list has another length."""
-    problems, frame = [], pl.scan_parquet(parts(folder))
-    values = {
-        feature.name: pl.col(feature.name).explode(empty_as_null=False) if feature.length else pl.col(feature.name)
-        for feature in inputs.features
-    }
-    checks = [_outside(values[feature.name], feature).alias(feature.name) for feature in inputs.features]
-    checks += [
-        (pl.col(feature.name).list.len() != feature.length).any().alias(f"{feature.name} length")
-        for feature in inputs.features
-        if feature.length
-    ]
-    found = frame.select(checks).collect().row(0, named=True)
-    problems = [name for name, bad in found.items() if bad]
+    checks = {f"{feature.name}: {what}": bad for feature in inputs.features for what, bad in _faults(feature).items()}
+    numbered = [bad.alias(str(number)) for number, bad in enumerate(checks.values())]
+    found = pl.scan_parquet(parts(folder)).select(numbered).collect().row(0)
+    problems = [f"{what} ({count:,})" for what, count in zip(checks, found, strict=True) if count]
     if problems:
         raise DataError(
             f"features in {folder}",
             expected="codes inside each column's domain, finite values, no nulls, padded lists",
-            received="others in " + ", ".join(problems),
+            received="; ".join(problems),
+            hint="Run `mews etl transform` with the graph that the schema is of.",
         )
 
 
-def _outside(values: pl.Expr, feature: Feature) -> pl.Expr:
-    """Whether any value cannot be an input: null, outside the table, or not finite."""
+def _faults(feature: Feature) -> dict[str, pl.Expr]:
+    """What cannot be an input, and how many values are such."""
+    column = pl.col(feature.name)
+    values = column.explode(empty_as_null=False) if feature.length else column
+    found = {"nulls": values.is_null().sum()}
     if feature.categorical:
-        return values.is_null().any() | ((values < 0) | (values >= feature.cardinality)).any()
-    return values.is_null().any() | (~values.is_finite()).any()
+        outside = (values < 0) | (values >= feature.cardinality)
+        found[f"codes outside the table's 0 to {(feature.cardinality or 0) - 1}"] = outside.sum()
+    else:
+        found["values that are NaN or infinite"] = (~values.is_finite()).sum()
+    if feature.length:
+        found[f"lists of another length than {feature.length}"] = (column.list.len() != feature.length).sum()
+    return found
 
 
 def loader(
@@ -250,41 +296,15 @@ def loader(
     batch_size: int,
     seed_fn: Callable[[], int] | None = None,
     label_dtype: str = "float32",
-) -> Any:
-    """Merlin's dataloader over a split: ({name: [batch, width]}, labels [batch, 1]).
+) -> Loader:
+    """Batches of a split: ({name: [batch, width]}, labels [batch, 1], a column for each label).
 
-    With `seed_fn` rows are shuffled anew in every pass, by the seed it returns then; without it they come in order.
+    Where there is a weight column, its values follow as they are: float32 [batch, 1]. With `seed_fn` rows are shuffled
+    anew in every pass, by the seed it returns then and nothing else; without it they come in order.
     """
-    mm = merlin_models()
-    from merlin.io import Dataset
+    from training.loader import Loader
 
-    files = parts(folder)
-    per_chunk = max(1, round(_SHUFFLED_ROWS * len(files) / max(1, rows(folder))))
-    with quiet():
-        dataset = Dataset([str(path) for path in files], engine="parquet", schema=inputs.schema)
-        made = mm.Loader(
-            dataset,
-            batch_size,
-            shuffle=seed_fn is not None,
-            seed_fn=seed_fn,
-            parts_per_chunk=min(per_chunk, len(files)),
-        )
-    return made.map(_two_dimensional(inputs, label_dtype))
-
-
-def _two_dimensional(inputs: Inputs, label_dtype: str) -> Callable[[dict[str, Any], Any], tuple[dict[str, Any], Any]]:
-    from training.tensorflow import tensorflow
-
-    tf = tensorflow()
-
-    def reshape(columns: dict[str, Any], labels: Any) -> tuple[dict[str, Any], Any]:
-        made = {
-            feature.name: tf.reshape(tf.cast(columns[feature.name], feature.dtype), (-1, feature.width))
-            for feature in inputs.features
-        }
-        return made, tf.reshape(tf.cast(labels, label_dtype), (-1, 1))
-
-    return reshape
+    return Loader(folder, inputs, batch_size, seed_fn, label_dtype)
 
 
 def batches(folder: Path, features: tuple[Feature, ...], size: int = 65_536) -> Iterator[dict[str, Array]]:
@@ -306,6 +326,13 @@ def _array(column: pa.Array, feature: Feature) -> Array:
     return made.reshape(len(column), feature.width)
 
 
-def labels(folder: Path, label: str) -> Array:
-    """The labels of a split in row order, int8 [rows]."""
-    return pl.scan_parquet(parts(folder)).select(pl.col(label).cast(pl.Int8)).collect().to_series().to_numpy()
+def labels(folder: Path, label: str, dtype: str = "int8") -> Array:
+    """The labels of a split in row order, [rows]."""
+    return pl.scan_parquet(parts(folder)).select(label).collect().to_series().to_numpy().astype(dtype)
+
+
+def targets(folder: Path, inputs: Inputs) -> Array:
+    """What a split's answers are judged by: the label as `labels` reads it, or [rows, labels] of several."""
+    if not inputs.others:
+        return labels(folder, inputs.label, "int64" if history_of(inputs) else "int8")
+    return np.stack([labels(folder, name) for name in inputs.labels], axis=1)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from etl.errors import ArtifactError
+from etl.names import SCORE
 from etl.progress import Progress, silent
 from training import data
 from training.tensorflow import quiet, tensorflow
 from training.train import read_training
 
 
-def predict(model: Path, features: Path, progress: Progress = silent, batch_size: int = 65_536) -> data.Array:
+def predict(
+    model: Path, features: Path, progress: Progress = silent, batch_size: int = 65_536, output: str = SCORE
+) -> data.Array:
     """Score every row of the split `features` with the SavedModel in `model`; float32 [rows], in row order.
 
-    Memory holds one batch and the scores. ArtifactError when the features come from another graph than the model's.
+    `output` names the answer to return. Memory holds one batch and the scores. ArtifactError when the features come
+    from another graph than the model's.
     """
     facts = read_training(model)
     found = data.fingerprint(features)
@@ -29,7 +34,7 @@ def predict(model: Path, features: Path, progress: Progress = silent, batch_size
             received=found[:12] or "none",
             hint="Train again on these features.",
         )
-    score, total = load(model, read_features(facts)), data.rows(features)
+    score, total = load(model, read_features(facts), output), data.rows(features)
     scores, done = np.empty(total, "float32"), 0
     for batch in data.batches(features, read_features(facts), batch_size):
         made = score(batch)
@@ -44,19 +49,30 @@ def read_features(facts: dict[str, Any]) -> tuple[data.Feature, ...]:
     return tuple(data.Feature.from_json(values) for values in facts["features"])
 
 
-def load(model: Path, features: Sequence[data.Feature]) -> Callable[[dict[str, data.Array]], data.Array]:
-    """Return a function from {feature: [rows, width]} to scores [rows] for the SavedModel in `model`."""
-    tf, scored = tensorflow(), load_tensors(model, features)
+def load(
+    model: Path, features: Sequence[data.Feature], output: str = SCORE
+) -> Callable[[dict[str, data.Array]], data.Array]:
+    """Return a function from {feature: [rows, width]} to one answer [rows] of the SavedModel in `model`."""
+    tf, answers = tensorflow(), load_answers(model, features)
 
     def score(columns: dict[str, data.Array]) -> data.Array:
-        made: data.Array = scored({feature.name: tf.constant(columns[feature.name]) for feature in features}).numpy()
+        given = {feature.name: tf.constant(columns[feature.name]) for feature in features}
+        made: data.Array = answers.call(given)[output].numpy()
         return made[:, 0]
 
     return score
 
 
-def load_tensors(model: Path, features: Sequence[data.Feature]) -> Callable[[dict[str, Any]], Any]:
-    """Return the same function on tensors: {feature: [rows, width]} to [rows, 1]."""
+@dataclass(frozen=True)
+class Answers:
+    """A SavedModel as a function of tensors: {feature: [rows, width]} -> {name: [rows, ...]}, `score` first."""
+
+    names: tuple[str, ...]
+    call: Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def load_answers(model: Path, features: Sequence[data.Feature]) -> Answers:
+    """Open the SavedModel in the folder `model`; ArtifactError when there is none."""
     tf, names = tensorflow(), data.tensor_names(features)
     folder = model / "saved_model"
     if not (folder / "saved_model.pb").exists():
@@ -64,4 +80,5 @@ def load_tensors(model: Path, features: Sequence[data.Feature]) -> Callable[[dic
     with quiet():
         loaded = tf.saved_model.load(str(folder))
     # `loaded` is named here so that its variables live as long as this function.
-    return lambda columns: loaded.score({tensor: columns[name] for name, tensor in names.items()})["score"]
+    made = sorted(loaded.signatures["serving_default"].structured_outputs, key=lambda name: (name != SCORE, name))
+    return Answers(tuple(made), lambda columns: loaded.score({tensor: columns[name] for name, tensor in names.items()}))

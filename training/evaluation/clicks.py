@@ -16,6 +16,7 @@ from sklearn.metrics import log_loss, roc_auc_score, roc_curve
 
 from etl.atomic import write_text
 from etl.errors import DataError
+from etl.names import SCORE
 from etl.progress import Progress, silent
 from training import data
 from training.config import EvaluateConfig
@@ -44,10 +45,10 @@ def evaluate(
     """
     labels, scores = _checked(labels, scores)
     found: dict[str, Any] = {"rows": len(labels), "click_rate": float(labels.mean())}
-    found |= _metrics(labels, scores, config, seed)
+    found |= figures(labels, scores, config, seed)
     found["confidence"], found["bootstrap"] = config.confidence, config.bootstrap
     found["baselines"] = {
-        name: {**_metrics(*_checked(labels, values), config, seed), "roc": _roc(labels, values)}
+        name: {**figures(*_checked(labels, values), config, seed), "roc": _roc(labels, values)}
         for name, values in (baselines or {}).items()
     }
     found["roc"] = _roc(labels, scores)
@@ -67,7 +68,8 @@ def evaluate_model(
     """Judge the model folder on `features/test`, with baselines counted on `features/train`; writes `out` if given.
 
     The baselines: `constant`, the training click rate, and `popularity`, the smoothed click rate of the row's item
-    (absent when no feature is tagged item_id).
+    (absent when no feature is tagged item_id). A model of several labels is judged by the first one; `labels` has
+    {rows, click_rate, auc, logloss and ece with intervals, constant} for each of them.
     """
     facts = read_training(model)
     test, label = features / "test", facts["label"]
@@ -78,8 +80,25 @@ def evaluate_model(
     if item is not None and item.length is None:
         baselines["popularity"] = popularity(features / "train", test, item.name, label)
     found = evaluate(labels, scores, config, baselines, facts["seed"])
+    if facts.get("others"):
+        found["labels"] = _each_label(model, test, facts, config)
     if out is not None:
         write_text(out, json.dumps(found, indent=1))
+    return found
+
+
+def _each_label(model: Path, test: Path, facts: dict[str, Any], config: EvaluateConfig) -> dict[str, Any]:
+    """The figures of every label, and as `constant` those of its rate in the training rows."""
+    found = {}
+    for label in (facts["label"], *facts["others"]):
+        labels, scores = _checked(data.labels(test, label), predict(model, test, output=f"{SCORE}_{label}"))
+        constant = np.full(len(labels), facts["rates"][label], "float64")
+        found[label] = {
+            "rows": len(labels),
+            "click_rate": float(labels.mean()),
+            **figures(labels, scores, config, facts["seed"]),
+            "constant": figures(labels, constant, config, facts["seed"]),
+        }
     return found
 
 
@@ -106,7 +125,8 @@ def _checked(labels: data.Array, scores: data.Array) -> tuple[data.Array, data.A
     return labels, scores
 
 
-def _metrics(labels: data.Array, scores: data.Array, config: EvaluateConfig, seed: int) -> dict[str, float | None]:
+def figures(labels: data.Array, scores: data.Array, config: EvaluateConfig, seed: int) -> dict[str, float | None]:
+    """AUC, log loss and ECE of checked arrays, each with _low and _high (null without bootstrap)."""
     order = np.argsort(scores, kind="stable")
     sorted_rows = SortedRows(labels[order].astype("float64"), scores[order])
     points = {

@@ -83,11 +83,14 @@ def pairwise_dots() -> Any:
     class PairwiseDots(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
         """[batch, features, dim] -> the dot product of every pair of features, [batch, features * (features - 1) / 2].
 
-        The same numbers as Merlin's DotProductInteraction, whose mask is computed anew for every batch.
+        The same numbers as Merlin's DotProductInteraction, whose mask is computed anew for every batch. Training
+        takes them row by row of the triangle: picking them one by one, and adding up their gradients so, is slower.
         """
 
-        def call(self, inputs: Any) -> Any:
+        def call(self, inputs: Any, training: bool = False) -> Any:
             count = inputs.shape[1]
+            if training:
+                return _triangle()(inputs)
             dots = tf.reshape(tf.matmul(inputs, inputs, transpose_b=True), (-1, count * count))
             return tf.gather(dots, [i * count + j for i in range(count) for j in range(i + 1, count)], axis=1)
 
@@ -95,3 +98,25 @@ def pairwise_dots() -> Any:
             return tf.TensorShape([input_shape[0], input_shape[1] * (input_shape[1] - 1) // 2])
 
     return PairwiseDots
+
+
+@cache
+def _triangle() -> Any:
+    """Return the function of PairwiseDots with a gradient of its own."""
+    tf = tensorflow()
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def triangle(vectors: Any) -> Any:
+        count = vectors.shape[1]
+        dots = tf.matmul(vectors, vectors, transpose_b=True)
+        lengths = [count - 1 - row for row in range(count - 1)]
+
+        def gradient(upstream: Any) -> Any:
+            rows = tf.split(upstream, lengths, axis=1)
+            padded = [tf.pad(row, [[0, 0], [count - length, 0]]) for row, length in zip(rows, lengths, strict=True)]
+            upper = tf.reshape(tf.concat([*padded, tf.zeros_like(padded[0])], 1), (-1, count, count))
+            return tf.matmul(upper, vectors) + tf.matmul(upper, vectors, transpose_a=True)
+
+        return tf.concat([dots[:, row, row + 1 :] for row in range(count - 1)], 1), gradient
+
+    return triangle

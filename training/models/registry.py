@@ -13,7 +13,8 @@ from etl.errors import ConfigError
 from training.config import ModelConfig
 from training.data import Inputs
 from training.models.catalog import MODELS
-from training.tensorflow import merlin_models, quiet, tensorflow
+from training.models.lazy_adam import lazy_adam
+from training.tensorflow import quiet, tensorflow
 
 Builder = Callable[[Inputs, ModelConfig, int], Any]
 _BUILDERS: dict[str, Builder] = {}
@@ -57,7 +58,7 @@ def build(inputs: Inputs, config: ModelConfig, seed: int) -> Any:
 
 def _optimizer(config: ModelConfig) -> Any:
     tf = tensorflow()
-    # Merlin Models trains with Keras' legacy optimizers, of which LazyAdam is one.
+    # Merlin Models trains with Keras' legacy optimizers, of which Merlin's LazyAdam and ours are.
     legacy = tf.keras.optimizers.legacy
-    made = {"lazy_adam": merlin_models().LazyAdam, "adam": legacy.Adam, "adagrad": legacy.Adagrad, "sgd": legacy.SGD}
+    made = {"lazy_adam": lazy_adam(), "adam": legacy.Adam, "adagrad": legacy.Adagrad, "sgd": legacy.SGD}
     return made[config.optimizer](learning_rate=config.learning_rate)

@@ -59,7 +59,10 @@ def write_split(folder: Path, columns: Mapping[str, Any], per_file: int = 1000, 
 
 
 def write_schema(folder: Path, columns: Mapping[str, Any], ragged: bool = False, label: str = "clicked") -> None:
-    """Write Merlin's schema for the columns of `rows`."""
+    """Write Merlin's schema for the columns of `rows`, for a second label `bought` and for `weight`.
+
+    Tags and price are the item's.
+    """
     merlin_models()
     with quiet():
         from merlin.schema import ColumnSchema, Schema, Tags
@@ -73,9 +76,11 @@ def write_schema(folder: Path, columns: Mapping[str, Any], ragged: bool = False,
         known = {
             "user": codes("user", USERS, Tags.USER_ID),
             "item": codes("item", ITEMS, Tags.ITEM_ID),
-            "tags": codes("tags", TAGS, dims=((0, None), lengths)),
-            "price": ColumnSchema("price", dtype="float32", tags=[Tags.CONTINUOUS]),
+            "tags": codes("tags", TAGS, Tags.ITEM, dims=((0, None), lengths)),
+            "price": ColumnSchema("price", dtype="float32", tags=[Tags.CONTINUOUS, Tags.ITEM]),
             "clicked": ColumnSchema("clicked", dtype="int8"),
+            "weight": ColumnSchema("weight", dtype="float32", tags=["sample_weight"]),
+            "bought": ColumnSchema("bought", dtype="int8", tags=[Tags.TARGET, Tags.BINARY_CLASSIFICATION]),
         }
         known[label] = known[label].with_tags([Tags.TARGET, Tags.BINARY_CLASSIFICATION]) if label else None
         metadata = TensorflowMetadata.from_merlin_schema(Schema([known[name] for name in columns if name in known]))

@@ -134,7 +134,7 @@ def test_every_optimizer_lowers_the_loss(optimizer: str, features: Path, tmp_pat
 def test_padding_does_not_count(features: Path) -> None:
     """[5, 0, 0] is the mean of one value; the vector of code 0 has no influence."""
     inputs = data.read_inputs(features / "train")
-    model = build(inputs, ModelConfig(**SMALL), seed=0)  # type: ignore[arg-type]
+    model = build(inputs, ModelConfig(**{**SMALL, "name": "dcn_v2"}), seed=0)  # type: ignore[arg-type]
     table = next(layer for layer in model._flatten_layers() if layer.name == "tags" and hasattr(layer, "table"))
 
     def vectors(codes: list[list[int]]) -> np.ndarray:
@@ -198,12 +198,12 @@ def _optional(columns: dict[str, Any]) -> None:
     [
         (_set("clicked", slice(None), 0), "both classes"),
         (_set("clicked", 3, 2), "only 0 and 1"),
-        (_set("user", 5, 40), "user"),
-        (_set("tags", (5, 1), 12), "tags"),
-        (_set("item", 5, -1), "item"),
-        (_set("price", 5, np.nan), "price"),
-        (_set("price", 5, np.inf), "price"),
-        (_optional, "user"),
+        (_set("user", 5, 40), r"user: codes outside the table's 0 to 39 \(1\)"),
+        (_set("tags", (5, 1), 12), "tags: codes outside the table's 0 to 11"),
+        (_set("item", 5, -1), "item: codes outside"),
+        (_set("price", 5, np.nan), "price: values that are NaN"),
+        (_set("price", 5, np.inf), "price: values that are NaN"),
+        (_optional, r"user: nulls \(1\)"),
     ],
 )
 def test_rows_that_cannot_be_trained_on_are_refused_before_training(
