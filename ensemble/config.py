@@ -146,6 +146,8 @@ class ServeConfig(Section):
     """host:port of a running server's HTTP endpoint, to use instead of the embedded one."""
     triton_grpc_url: str | None = None
     """host:port of its gRPC endpoint; the port after triton_url's if absent, as in Triton's defaults."""
+    latency_quantiles: bool = True
+    """Count the quantiles of latencies that docker/watch/ alerts on (summaries among Triton's metrics)."""
     cache_bytes: int = Field(default=0, ge=0)
     """Memory for kept answers, of models with a response cache; 0 for no cache."""
     rate_limit: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,7 +15,11 @@ from ensemble.config import ExportConfig, ServeConfig
 from etl.config import DataConfig, FeaturesConfig, SplitConfig, ValidationConfig
 from etl.errors import ConfigError
 from etl.section import Section
-from training.config import EvaluateConfig, ModelConfig
+from training.config import EvaluateConfig, ModelConfig, TrainConfig
+from training.registry.config import RegistryConfig, without_secrets
+from training.tuning.config import TuneConfig
+
+_DATABASE = "sqlite:///"
 
 
 class BenchConfig(Section):
@@ -58,8 +62,14 @@ class PipelineConfig(Section):
     """The feature graph."""
     model: ModelConfig = Field(default_factory=ModelConfig)
     """Which model is trained, and how."""
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    """How training runs."""
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     """How the model is judged."""
+    tune: TuneConfig = Field(default_factory=TuneConfig)
+    """How its settings are searched."""
+    registry: RegistryConfig = Field(default_factory=RegistryConfig)
+    """Where models are registered, and when one is promoted."""
     export: ExportConfig = Field(default_factory=ExportConfig)
     """The Triton repository."""
     serve: ServeConfig = Field(default_factory=ServeConfig)
@@ -80,10 +90,15 @@ def load(path: Path | None = None, overrides: Sequence[str] = ()) -> PipelineCon
     for override in overrides:
         _assign(tree, override)
     _anchor(tree, Path.cwd())
+    return checked(tree, f"configuration {path}" if path else "configuration")
+
+
+def checked(tree: Mapping[str, Any], subject: str) -> PipelineConfig:
+    """Return the configuration that the values `tree` say; ConfigError, of `subject`, lists every problem."""
     try:
         return PipelineConfig.model_validate(tree)
     except ValidationError as error:
-        raise _explain(error, path) from None
+        raise _explain(error, subject) from None
 
 
 def dump(config: PipelineConfig) -> str:
@@ -130,18 +145,21 @@ def _assign(tree: dict[str, Any], override: str) -> None:
 
 def _anchor(tree: dict[str, Any], folder: Path) -> None:
     """Make the relative paths in `tree` absolute, so that it means the same wherever it is read again."""
-    for section, key in (("data", "path"), ("features", "workflow")):
+    for section, key in (("data", "path"), ("features", "workflow"), ("train", "warm_start"), ("train", "tensorboard")):
         found = tree.get(section)
         if isinstance(found, dict) and isinstance(found.get(key), str) and found[key]:
             found[key] = str(folder / found[key])
     serve = tree.get("serve")
     if isinstance(serve, dict) and isinstance(keys := serve.get("trusted_keys"), list):
         serve["trusted_keys"] = [str(folder / key) if isinstance(key, str) else key for key in keys]
+    for section, key in (("registry", "uri"), ("train", "mlflow")):
+        found = tree.get(section)
+        if isinstance(found, dict) and isinstance(uri := found.get(key), str) and uri.startswith(_DATABASE):
+            found[key] = f"{_DATABASE}{folder / uri.removeprefix(_DATABASE)}"
 
 
-def _explain(error: ValidationError, path: Path | None) -> ConfigError:
+def _explain(error: ValidationError, subject: str) -> ConfigError:
     problems = [_describe(item["loc"], item["type"], item["msg"], item.get("input")) for item in error.errors()]
-    subject = f"configuration {path}" if path else "configuration"
     listed = "\n".join(f"  - {problem}" for problem in problems)
     return ConfigError(f"{subject}: {len(problems)} problem(s)\n{listed}\n")
 
@@ -153,7 +171,8 @@ def _describe(location: tuple[int | str, ...], kind: str, message: str, received
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}."
         return f"{key}: unknown key; {hint}"
-    return f"{key}: {message[0].lower()}{message[1:]}; received {json.dumps(received, default=str)}"
+    shown = without_secrets(json.dumps(received, default=str))
+    return f"{key}: {message[0].lower()}{message[1:]}; received {shown}"
 
 
 def _fields_at(location: Iterable[int | str]) -> Iterable[str]:

@@ -108,14 +108,14 @@ class ProgressLine:
         self._printed = time.monotonic()
 
     def __call__(self, what: str, done: int, total: int | None, unit: str) -> None:
-        """Show that `done` of `total` (None: unknown) `unit` of `what` are through."""
+        """Show that `done` of `total` (None: unknown) `unit` of `what` are through; see etl/progress.py."""
         self._terminal.check()
-        now = time.monotonic()
-        began, already = self._started.setdefault(what, (now, done))
+        now, work = time.monotonic(), what.partition(", ")[0]
+        began, already = self._started.setdefault(work, (now, done))
         if self._bars is not None:
-            if what not in self._tasks:
-                self._tasks[what] = self._bars.add_task(f"{self._title}: {what}", total=total, unit=unit)
-            self._bars.update(self._tasks[what], completed=done, total=total)
+            if work not in self._tasks:
+                self._tasks[work] = self._bars.add_task("", total=total, unit=unit)
+            self._bars.update(self._tasks[work], description=f"{self._title}: {what}", completed=done, total=total)
         elif now - self._printed > PLAIN_EVERY_SECONDS:
             self._printed = now
             rate = (done - already) / (now - began) if now > began else 0.0

@@ -19,7 +19,7 @@ def demo(session: Session, data: Path | None) -> dict[str, Any]:
     """Run the whole pipeline in the session's run folder and return the summary."""
     session.from_run = False  # the same command makes the same demo, whatever was tried in the folder before
     if data is not None:
-        session.overrides[:0] = _overrides_for(data)
+        session.overrides[:0] = overrides_for(data)
     terminal, run, config = session.terminal, session.run, session.config
     terminal.line(f"[bold]mews demo[/bold]: {config.data.source} data, {config.model.name}, into {run.folder}")
     started = time.monotonic()
@@ -34,7 +34,7 @@ def demo(session: Session, data: Path | None) -> dict[str, Any]:
     return summary
 
 
-def _overrides_for(data: Path) -> list[str]:
+def overrides_for(data: Path) -> list[str]:
     """Say which source `data` is, as --set would."""
     from etl.sources.registry import detect
 
@@ -48,7 +48,7 @@ def _closing_lines(session: Session, summary: dict[str, Any]) -> None:
     model, parity = summary["model"], summary["parity"]
     best = f" (best reachable {model['auc_best']:.4f})" if model["auc_best"] is not None else ""
     line()
-    line(f"AUC {with_interval(model, 'auc')}{best}")
+    line(f"AUC {with_interval(model, 'auc')}{best}" if model["auc"] is not None else _ranked(model["ranking"]))
     largest = max(parity["http_max_abs_diff"], parity["grpc_max_abs_diff"])
     line(f"served = offline within {largest:.1e} on {parity['rows']:,} held-out rows, over HTTP and gRPC")
     line(f"{summary['seconds']['total']:.0f} s, {summary['peak_rss_mb']:,} MiB at the peak; report: {run}/report.html")
@@ -62,6 +62,12 @@ def _closing_lines(session: Session, summary: dict[str, Any]) -> None:
     line("Next:")
     for command, what in commands.items():
         line(f"  {command:<{max(map(len, commands))}}  # {what}")
+
+
+def _ranked(ranking: dict[str, Any]) -> str:
+    from mews.stages.model import ranked_with_interval
+
+    return ", ".join(f"{name} {ranked_with_interval(found)}" for name, found in ranking.items())
 
 
 def _program() -> str:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from etl.atomic import write_text
+from etl.config import Examples
 from mews import cache
 from mews.config import PipelineConfig, dump
 from mews.console import ProgressLine, Terminal
 from mews.memory import PeakMemory
 from mews.run import PARTS, Run
+from training.models.catalog import MODELS
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,22 @@ def _workflow(config: PipelineConfig) -> Iterable[Path]:
     return [Path(config.features.workflow.rpartition(":")[0])] if config.features.workflow else []
 
 
+def _earlier_model(config: PipelineConfig) -> Iterable[Path]:
+    path = config.train.warm_start
+    return [path] if path and path.exists() else []
+
+
+def examples_of(config: PipelineConfig) -> Examples:
+    """Return what a row of train, valid and test is: as split.examples says, or as the model's task needs it."""
+    task = MODELS[config.model.name].task
+    return config.split.examples or (task if task in ("next_item", "item_set") else "rows")
+
+
 # What changes neither the statistics nor, but for the order and the parts of the files, the features.
 _WRITING = {"rows_per_file", "row_group_size", "compression", "shuffle", "engine", "gpu_fallback", "memory_limit"}
 _NOT_FITTING = {*_WRITING, "scheduler"}
+# What no weight depends on.
+_TELLING = {"tensorboard", "mlflow", "worker_timeout"}
 
 
 _STAGES = (
@@ -72,11 +87,12 @@ _STAGES = (
     ),
     Stage(
         "split", ("validate",), "mews.stages.data:split",
-        lambda c: (c.seed, c.split, c.validation), lambda r: (r.split, r.split_checks, r.profile), ("etl",),
+        lambda c: (c.seed, c.split, c.validation, examples_of(c)),
+        lambda r: (r.split, r.split_checks, r.profile), ("etl",),
     ),
     Stage(
         "fit", ("split",), "mews.stages.features:fit",
-        lambda c: (c.features.model_dump(mode="json", exclude=_NOT_FITTING),),
+        lambda c: (c.features.model_dump(mode="json", exclude=_NOT_FITTING), c.split.history),
         lambda r: (r.graph,), ("etl",), _workflow,
     ),
     Stage(
@@ -86,7 +102,8 @@ _STAGES = (
     ),
     Stage(
         "train", ("transform",), "mews.stages.model:train",
-        lambda c: (c.seed, c.model), lambda r: (r.model,), ("training",),
+        lambda c: (c.seed, c.model, c.train.model_dump(mode="json", exclude=_TELLING)),
+        lambda r: (r.model,), ("training",), _earlier_model,
     ),
     Stage(
         "evaluate", ("train", "transform", "split"), "mews.stages.model:evaluate",
@@ -131,17 +148,30 @@ def run(
     records: dict[str, cache.Record] = {}
     outcomes: dict[str, Outcome] = {}
     for name in _order(wanted):
-        stage = STAGES[name]
-        key = _key(stage, config, records)
-        record = cache.read(folder.stages, name, folder.folder)
-        skipped = record is not None and record.key == key and name not in again
-        if record is None or not skipped:
-            record = _work(stage, key, config, folder, terminal)
-        records[name] = record
-        outcomes[name] = Outcome(record.result, record.seconds, skipped)
-        note = "unchanged, skipped" if skipped else f"{record.seconds:.1f} s"
-        terminal.line(f"[bold]{name:<10}[/bold] {record.result.get('says', '')}  [dim]{note}[/dim]")
+        records[name], outcomes[name] = step(name, config, folder, terminal, records, again=name in again)
     return outcomes
+
+
+def step(
+    name: str,
+    config: PipelineConfig,
+    folder: Run,
+    terminal: Terminal,
+    records: Mapping[str, cache.Record],
+    *,
+    again: bool = False,
+    title: str = "",
+) -> tuple[cache.Record, Outcome]:
+    """Bring one stage up to date, given the records of the stages that it needs; `title` names it to the user."""
+    stage = STAGES[name]
+    key = _key(stage, config, records)
+    record = cache.read(folder.stages, name, folder.folder)
+    skipped = record is not None and record.key == key and not again
+    if record is None or not skipped:
+        record = _work(stage, key, config, folder, terminal)
+    note = "unchanged, skipped" if skipped else f"{record.seconds:.1f} s"
+    terminal.line(f"[bold]{title or name:<10}[/bold] {record.result.get('says', '')}  [dim]{note}[/dim]")
+    return record, Outcome(record.result, record.seconds, skipped)
 
 
 def _order(wanted: Sequence[str]) -> list[str]:
@@ -156,7 +186,7 @@ def _order(wanted: Sequence[str]) -> list[str]:
     return [name for name in STAGES if name in needed]
 
 
-def _key(stage: Stage, config: PipelineConfig, records: dict[str, cache.Record]) -> str:
+def _key(stage: Stage, config: PipelineConfig, records: Mapping[str, cache.Record]) -> str:
     settings = [
         part.model_dump(mode="json") if hasattr(part, "model_dump") else part for part in stage.settings(config)
     ]

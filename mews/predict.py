@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from etl.atomic import atomic_file
 from etl.errors import ConfigError, RequestError
+from etl.names import ITEM, KNOWN, SCORE
 from mews.session import Session, columns
 from mews.stages.serving import Protocol, server
 
 _SHOWN_ROWS = 20
+_SHOWN_VALUES = 6
 
 
 def predict(
@@ -33,15 +34,18 @@ def predict(
     name = session.config.export.name
     with _address(session, protocol, triton_url) as url, Client(url, name, protocol=protocol) as client:
         rows = read_rows(rows_file, client.metadata().request, drop_unknown=True)
-        scores = client.predict(rows)
-    scored = rows.with_columns(pl.Series("score", scores))
+        made = {spec.name for spec in client.metadata().outputs}
+        names = [SCORE, *(name for name in (ITEM, KNOWN) if ITEM in made)]
+        answers = client.ask(rows, names).outputs
+    scored = rows.with_columns(_series(name, values) for name, values in answers.items())
     if output is not None:
         with atomic_file(output) as temporary:
             _WRITERS[output.suffix](scored, temporary)
         session.terminal.line(f"{scored.height:,} scores in {output}")
     else:
         session.terminal.line(_table(scored))
-    return {"rows": scored.height, "scores": [float(score) for score in np.asarray(scores)]}
+    found = {"rows": scored.height, "scores": scored[SCORE].to_list()}
+    return found | {name: scored[name].to_list() for name in names[1:]}
 
 
 @contextlib.contextmanager
@@ -74,9 +78,19 @@ def running_server(session: Session) -> dict[str, str] | None:
 
 def _table(scored: pl.DataFrame) -> Any:
     shown = scored.head(_SHOWN_ROWS)
-    cells = [[_cell(value) for value in row] for row in shown.select("score", pl.exclude("score")).rows()]
+    first = [name for name in (ITEM, SCORE, KNOWN) if name in shown.columns]
+    shown = shown.select(*first, pl.exclude(first))
+    cells = [[_cell(value) for value in row] for row in shown.rows()]
     more = f"{scored.height:,} rows, the first {_SHOWN_ROWS}" if scored.height > _SHOWN_ROWS else ""
-    return columns(cells, "score", *(name for name in shown.columns if name != "score"), title=more)
+    return columns(cells, *shown.columns, title=more)
+
+
+def _series(name: str, values: Any) -> pl.Series:
+    """An output as a column: of numbers, or of lists where each row has several."""
+    if values.dtype == object:  # strings, as a client returns them
+        texts = [[one.decode() if isinstance(one, bytes) else str(one) for one in row] for row in values]
+        return pl.Series(name, texts, dtype=pl.List(pl.String))
+    return pl.Series(name, values.reshape(-1) if values.size == len(values) else values.tolist())
 
 
 def _cell(value: object) -> str:
@@ -84,7 +98,9 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return "|".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return "|".join(_cell(one) for one in value[:_SHOWN_VALUES]) + ("|..." if len(value) > _SHOWN_VALUES else "")
+    return str(value)
 
 
 def _write_csv(scored: pl.DataFrame, target: Path) -> None:

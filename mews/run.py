@@ -57,6 +57,11 @@ class Run:
         return self.folder / "data" / "split"
 
     @property
+    def split_rows(self) -> Path:
+        """The rows of train, valid and test that examples with lists were made from, where there are such."""
+        return self.folder / "data" / "split_rows"
+
+    @property
     def split_checks(self) -> Path:
         """What was found when the three parts were compared."""
         return self.folder / "data" / "split_checks.json"
@@ -130,6 +135,26 @@ class Run:
     def bench(self) -> Path:
         """Results of perf_analyzer."""
         return self.folder / "bench" / "serving.json"
+
+    @property
+    def compare(self) -> Path:
+        """A folder for each model that `mews compare` trained, compare.json and its page."""
+        return self.folder / "compare"
+
+    @property
+    def tune(self) -> Path:
+        """The study of `mews tune`, what it found, its page, and trials that were interrupted."""
+        return self.folder / "tune"
+
+    @property
+    def registry(self) -> Path:
+        """Registered models, where the configuration names no other place."""
+        return self.folder / "registry"
+
+    @property
+    def card(self) -> Path:
+        """The model card."""
+        return self.folder / "model_card.md"
 
     @property
     def report(self) -> Path:

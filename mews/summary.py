@@ -38,7 +38,8 @@ def summarise(config: PipelineConfig, outcomes: Mapping[str, Outcome], total_sec
             "transform_seconds": round(features["transform_seconds"], 3),
         },
         "model": {"name": config.model.name}
-        | {key: model[key] for key in ("auc", "auc_low", "auc_high", "auc_best", "logloss", "ece")},
+        | {key: model.get(key) for key in ("auc", "auc_low", "auc_high", "auc_best", "logloss", "ece")}
+        | ({"ranking": model["ranking"]["metrics"]} if "auc" not in model else {}),
         "parity": {key: parity[key] for key in ("http_max_abs_diff", "grpc_max_abs_diff", "rows")},
         "seconds": {name: round(outcome.seconds, 3) for name, outcome in outcomes.items()}
         | {"total": round(total_seconds, 3)},

@@ -74,6 +74,25 @@ def resume(session: Session, url: str) -> None:
                 session.terminal.warn(problem)
 
 
+def exports(session: Session) -> list[dict[str, Any]]:
+    """Return what the model repository tells of its versions as events; none without one. It does not record who."""
+    from ensemble.versions.state import describe
+
+    if not (session.run.repository / session.config.export.name).is_dir():
+        return []
+    return [
+        {
+            "at": one.get("created", ""),
+            "by": "not recorded",
+            "where": "repository",
+            "version": one["version"],
+            "event": "exported",
+            "detail": f"now {one['state']}" if "created" in one else one["problem"],
+        }
+        for one in describe(_place(session))
+    ]
+
+
 def _place(session: Session) -> Any:
     from ensemble.versions.state import Place
     from etl.errors import ConfigError

@@ -106,6 +106,8 @@ class Client:
     def predict(self, rows: Rows, output: str = SCORE, **asking: Unpack[Asking]) -> npt.NDArray[np.float32]:
         """Return one score for each row, in order: float32 [rows]; for no rows nothing is sent.
 
+        Of a model that answers with lists they are [rows, k]; `ask(rows, ("item", "score", "known"))` returns all.
+
         Rows are a Polars or pandas frame, a list of mappings, or columns as arrays, in which a list may be `x__values`
         and `x__offsets`: see `ensemble.requests.rows.from_arrays`. `Asking` says what else can be given. RequestError
         when the rows do not fit the model or the server refuses them; ServerError when it cannot be reached.

@@ -74,7 +74,7 @@ class Prediction:
 
     @property
     def scores(self) -> npt.NDArray[np.float32]:
-        """The output `score`, float32 [rows]."""
+        """The output `score`, float32 [rows], or [rows, k] of a model that answers with lists."""
         return flat(self.outputs[SCORE])
 
 
@@ -102,11 +102,12 @@ Talk = Generator[Question, Any, _Result]
 
 
 def flat(values: Array) -> npt.NDArray[np.float32]:
-    """Return one float32 for each row; RequestError for an output that has more."""
-    if values.size != len(values):
-        received = f"an output of shape {list(values.shape)}"
-        raise RequestError("predict", expected="one number a row", received=received, hint="Use ask().")
-    return values.reshape(-1).astype(np.float32, copy=False)
+    """Return float32 [rows], or [rows, k] where each row has a list; RequestError for what is no such numbers."""
+    if values.dtype == object or values.ndim > 2:
+        received = f"{values.dtype} of shape {list(values.shape)}"
+        raise RequestError("predict", expected="numbers, one or a list a row", received=received, hint="Use ask().")
+    several = values.ndim == 2 and values.shape[1] != 1
+    return (values if several else values.reshape(-1)).astype(np.float32, copy=False)
 
 
 @dataclass

@@ -34,7 +34,7 @@ from ensemble.spec import RequestSchema, TensorSpec
 from ensemble.versions import recorded
 from etl.dtypes import BY_TRITON
 from etl.errors import ArtifactError
-from etl.names import SCORE
+from etl.names import ITEM, SCORE
 
 _SCORE = TensorSpec(SCORE, "FP32", (1,))
 
@@ -60,9 +60,10 @@ def export(
     *,
     stable: bool = True,
 ) -> Exported:
-    """Write the features and one model, whose output is `score` FP32 [1], as the next version; see `export_plan`.
+    """Write the features and one model as the next version; see `export_plan`.
 
-    ArtifactError also when their fingerprints differ.
+    `score` FP32 [1] is among the model's outputs, or [k] beside an output `item`. ArtifactError also when the
+    fingerprints differ.
     """
     features, scorer = OnnxFile.open(workflow), OnnxFile.open(model)
     _check_together(features, scorer)
@@ -71,9 +72,10 @@ def export(
         Part("features", features, {spec.name: spec.name for spec in features.inputs}),
         Part("model", scorer, wiring),
     )
-    deployment = Deployment(parts, {SCORE: f"model/{SCORE}"})
+    outputs = {name: f"model/{name}" for name in dict.fromkeys((SCORE, *(spec.name for spec in scorer.outputs)))}
+    deployment = Deployment(parts, outputs)
     order = _Order(repository, config, request, metrics, warmup, features.fingerprint, {}, stable)
-    return _export(deployment, order, (_SCORE,))
+    return _export(deployment, order, () if ITEM in outputs else (_SCORE,))
 
 
 def export_plan(

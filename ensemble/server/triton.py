@@ -262,6 +262,8 @@ class TritonServer:
         }
         if program.backends is not None:
             options["backend-directory"] = program.backends
+        if self.config.latency_quantiles:
+            options["metrics-config"] = "summary_latencies=true"
         if self.config.cache_bytes:
             options["cache-config"] = f"local,size={self.config.cache_bytes}"
             if (caches := program.binary.parents[1] / "caches").is_dir():

@@ -90,6 +90,47 @@ def bench_etl(
     return report
 
 
+@bench_app.command("training")
+@command
+def bench_training(
+    session: Session,
+    peers: Annotated[str, typer.Option("--peers", help="all, none, or names with commas.")] = "all",
+    model: Annotated[str, typer.Option("--model", help="dlrm, two_tower, or all.")] = "all",
+    vocabulary: Annotated[str, typer.Option("--vocabulary", help="Values of each column.")] = "10k,200k,1m",
+    rows: Annotated[int, typer.Option("--rows", min=2, help="Rows of a pass.")] = 300_000,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Rows of a step.")] = 4096,
+    dim: Annotated[int, typer.Option("--dim", min=1, help="Size of every vector.")] = 16,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Most seconds that a rate is measured.")] = 10.0,
+    more_rows: Annotated[bool, typer.Option(help="Measure Mews' memory with 8 times the rows too.")] = True,
+    torch_python: Annotated[str, typer.Option("--torch-python", help="Python with PyTorch.")] = "",
+    data: Annotated[Path | None, typer.Option("--data", help="Folder that keeps the generated rows.")] = None,
+    out: _Out = _RESULTS,
+) -> Any:
+    """Measure training on Criteo-shaped rows, beside Merlin Models, Keras by hand and PyTorch.
+
+    Rows a second, peak memory and the AUC of held-out rows with its interval, for each model and vocabulary.
+    """
+    from benchmarks.training import MODELS, run
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    plan = run.Plan(
+        run.chosen(model, MODELS, "--model"),
+        run.sizes(vocabulary),
+        run.engines(peers),
+        rows,
+        batch,
+        dim,
+        seconds,
+        torch_python=torch_python,
+        more_rows=more_rows,
+    )
+    with session.terminal.stage("bench") as progress:
+        report = run.run(plan, out, data, progress)
+    session.terminal.line(columns(run.rows(report), *run.HEADERS))
+    session.terminal.line(run.goals(report))
+    return report
+
+
 @bench_app.command("features")
 @command
 def bench_features(session: Session, out: _Out = _RESULTS) -> Any:

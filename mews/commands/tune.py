@@ -1,13 +1,39 @@
-"""`mews tune-serving`: settings of the export for a limit of latency."""
+"""`mews tune` and `mews tune-serving`: settings of the model, and of the export for a limit of latency."""
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 import typer
 
 from mews.commands.groups import app
 from mews.session import Session, command
+
+
+@app.command()
+@command
+def tune(
+    session: Session,
+    trials: Annotated[
+        int | None, typer.Option("--trials", min=1, help="At most, those of an earlier run included.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", help="Begin no trial after so many seconds.")] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Trials at the same time.")] = None,
+    sampler: Annotated[str | None, typer.Option("--sampler", help="grid, random or tpe.")] = None,
+    pruner: Annotated[str | None, typer.Option("--pruner", help="median, hyperband or none.")] = None,
+    metric: Annotated[str | None, typer.Option("--metric", help="loss, or a metric of the task such as auc.")] = None,
+) -> Any:
+    """Search the model's settings by what they give on the validation rows; `tune.space` says among which.
+
+    A second run of the same command goes on where the first stopped. Writes pipeline.yaml with the best settings, and
+    a page, into <run>/tune.
+    """
+    from mews.tune import tune as run_tune
+
+    given = {"trials": trials, "seconds": seconds, "jobs": jobs, "sampler": sampler, "pruner": pruner, "metric": metric}
+    session.overrides += [f"tune.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    return run_tune(session)
 
 
 @app.command("tune-serving")

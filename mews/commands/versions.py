@@ -41,6 +41,15 @@ def list_versions(session: Session, triton_url: _Url = None, triton_grpc_url: _G
 
 @versions_app.command()
 @command
+def history(session: Session) -> Any:
+    """Tell what was registered, promoted, refused and exported: who, when, and why."""
+    from mews.registry import history as run_history
+
+    return run_history(session)
+
+
+@versions_app.command()
+@command
 def publish(
     session: Session,
     version: Annotated[int | None, typer.Argument(help="Its number; the newest if absent.")] = None,

@@ -184,19 +184,35 @@ def _model_section(data: ReportData) -> dict[str, Any]:
         for key, label, decimals in _METRICS
         if any(key in found for _, found in figures.judged(metrics))
     ]
+    names = [label for _, label, _ in shown]
+    rows = [
+        MetricRow(name, tuple(_with_interval(found, key, decimals) for key, _, decimals in shown))
+        for name, found in figures.judged(metrics)
+        if shown
+    ]
+    if not shown:
+        names, rows = _ranked(mapping(metrics.get("ranking")))
     return {
         "model_name": str(first(model, "name") or first(settings, "name") or ""),
         "learning": figures.learning(data),
         "speed": [epoch.samples_per_s for epoch in data.epochs if epoch.samples_per_s],
         "auc_figure": auc,
         "quality": _present(figures.roc(metrics), figures.calibration(metrics), figures.scores(metrics)),
-        "metric_names": [label for _, label, _ in shown],
-        "metric_rows": [
-            MetricRow(name, tuple(_with_interval(found, key, decimals) for key, _, decimals in shown))
-            for name, found in figures.judged(metrics)
-            if shown
-        ],
+        "metric_names": names,
+        "metric_rows": rows,
     }
+
+
+def _ranked(ranking: Json) -> tuple[list[str], list[MetricRow]]:
+    """The metrics of a model that answers with lists, and those of the baselines."""
+    names = [name for name in mapping(ranking.get("metrics")) if name.startswith(("hit_rate", "ndcg"))]
+    rows = []
+    for who, found in figures.judged(ranking):
+        values = mapping(found.get("metrics", found))
+        cells = [mapping(values.get(name)) for name in names]
+        told = [{"": one.get("value"), "_low": one.get("low"), "_high": one.get("high")} for one in cells]
+        rows.append(MetricRow(who, tuple(_with_interval(one, "", 4) for one in told)))
+    return [name.replace("_", " ") for name in names], rows if names else []
 
 
 def _with_interval(found: Json, key: str, decimals: int) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from etl.atomic import write_text
 from etl.sources.dataset import Dataset
-from mews.pipeline import Context
+from mews.pipeline import Context, examples_of
 from mews.run import Run
 from mews.session import columns
 
@@ -47,23 +47,32 @@ def validate(context: Context) -> dict[str, Any]:
 
 
 def split(context: Context) -> dict[str, Any]:
-    """Divide the rows into train, valid and test, check them for leakage, and describe them."""
+    """Divide the rows into train, valid and test, check them for leakage, and describe them.
+
+    A model that learns from lists gets them as examples; the rows that they are made from stay beside them.
+    """
+    from etl.sources.examples import make_examples
     from etl.sources.profile import cold_start, describe
     from etl.sources.report import raise_if_failed
     from etl.sources.split import split as run_split
     from etl.sources.validate import check_splits
 
     run, config = context.run, context.config
-    dataset = Dataset.load(run.clean)
-    splits = run_split(dataset, config.split, run.split, config.seed, context.progress)
+    dataset, kind = Dataset.load(run.clean), examples_of(config)
+    ready = kind == "rows" or dataset.only("history") is not None
+    rows_folder = run.split if ready else run.split_rows
+    splits = run_split(dataset, config.split, rows_folder, config.seed, context.progress)
     checks = check_splits(splits, config.validation, context.progress)
     write_text(run.split_checks, json.dumps({"checks": [asdict(check) for check in checks]}, indent=1))
     raise_if_failed(checks, "train, valid and test", run.split_checks)
     context.progress("describe", 0, None, "rows")
     profile = describe(dataset) | {"splits": splits.to_json(), "cold_start": cold_start(splits)}
     write_text(run.profile, json.dumps(profile, indent=1, allow_nan=False))
+    if not ready:
+        splits = make_examples(splits, config.split, kind, run.split, context.progress)
     rows = {part: found.rows for part, found in splits.parts.items()}
-    return {"rows": rows, "says": f"by {splits.by}: " + ", ".join(f"{part} {count:,}" for part, count in rows.items())}
+    says = f"by {splits.by}: " + ", ".join(f"{part} {count:,}" for part, count in rows.items())
+    return {"rows": rows, "examples": kind, "says": says if ready else f"{says} examples of {kind}"}
 
 
 def read_validation(run: Run) -> dict[str, Any] | None:

@@ -11,11 +11,12 @@ from typing import Any
 from etl.atomic import write_text
 from etl.errors import ConfigError
 from etl.graph import Column, FeatureGraph
-from etl.names import SCORE
+from etl.names import ITEM, KNOWN, SAMPLE_WEIGHT, SCORE
 from etl.sources.dataset import DataColumn, Dataset
 from mews.console import Terminal
 from mews.pipeline import Context
 from mews.run import PARTS, Run
+from mews.stages.lists import check_precision, item_node, learns_lists
 
 _TOLD = 10
 TARGETS = {"target", "binary_classification", "regression"}
@@ -26,12 +27,14 @@ def fit(context: Context) -> dict[str, Any]:
     from etl import fit as fitting
     from etl import reader, workflow
 
-    dataset = Dataset.load(context.run.clean)
+    dataset = Dataset.load(context.run.split / "train")
     features = context.config.features
+    if features.max_history is None:
+        features = features.model_copy(update={"max_history": context.config.split.history})
     if features.workflow:
         built = workflow.load(features.workflow)
     else:
-        built = workflow.build(features, dataset.columns, dataset.label)
+        built = workflow.build(features, dataset.columns, dataset.labels)
     graph = reader.read(built, [_column(column) for column in dataset.columns])
     _check(graph, dataset.label, context)
     started = time.monotonic()
@@ -55,24 +58,38 @@ def label_columns(graph: FeatureGraph) -> list[Column]:
     return [column for column in graph.output_columns if TARGETS & set(column.tags)]
 
 
+def training_columns(graph: FeatureGraph) -> list[Column]:
+    """Return the feature columns that only training reads, so that a request lacks them: labels and weights."""
+    return [column for column in graph.output_columns if {*TARGETS, SAMPLE_WEIGHT} & set(column.tags)]
+
+
 def _check(graph: FeatureGraph, label: str | None, context: Context) -> None:
     """ConfigError, long before the training, when no model could be trained on these features and served."""
-    if any(column.name == SCORE for column in (*graph.inputs, *graph.output_columns)):
+    targets = [column.name for column in label_columns(graph)]
+    answers = {SCORE, *(f"{SCORE}_{target}" for target in targets)}
+    names = {column.name for column in (*graph.inputs, *graph.output_columns)}
+    taken = sorted(answers & names)
+    if learns_lists(context.config):  # the item itself is in no request
+        taken += sorted({ITEM, KNOWN} & (names - {*targets, *graph.raw_columns_of(*targets)}))
+    if taken:
         raise ConfigError(
-            f"column {SCORE!r}",
-            expected="another name: the served ensemble's output is called so",
+            f"column {taken[0]!r}",
+            expected="another name: an output of the served ensemble is called so",
             hint="Rename it in the data, or keep it out of the features (role ignore).",
         )
-    targets = [column.name for column in label_columns(graph)]
-    if len(targets) != 1:
+    if not targets:
         tagged = f'["{label or "your_label"}"] >> nvtabular.ops.AddMetadata(tags=["target"])'
         raise ConfigError(
             "the label of the features",
             expected="one column tagged target",
-            received=", ".join(targets) or "none",
-            hint=f"Add {tagged} to the workflow." if not targets else "Leave the tag to one of them.",
+            received="none",
+            hint=f"Add {tagged} to the workflow.",
         )
-    rest = [column for column in graph.output_columns if column.name not in targets]
+    if learns_lists(context.config):
+        check_precision(context.config)
+        item_node(graph, targets[0])
+    own = [column.name for column in training_columns(graph)]
+    rest = [column for column in graph.output_columns if column.name not in own]
     unread = [column.name for column in rest if not {"categorical", "continuous"} & set(column.tags)]
     hint = "Categorify and Normalize tag their columns; tag others with AddMetadata(tags=[...])"
     if len(unread) == len(rest):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,8 @@ from etl.graph import FeatureGraph
 from mews.pipeline import Context
 from mews.run import Run
 from mews.session import columns
-from mews.stages.features import label_columns, part_files
+from mews.stages import lists
+from mews.stages.features import part_files, training_columns
 from mews.stages.model import headline
 from mews.stages.variants import allowed, in_precision
 
@@ -44,7 +45,11 @@ def export(context: Context) -> dict[str, Any]:
         features = features_to_onnx(graph, FeatureGraph.load(run.graph), config.export.forms)
         save_features(features, folder / "workflow.onnx", config.export.vocabularies)
         model_to_onnx(run.model, folder / "model.onnx")
-        in_precision(folder / "model.onnx", context)
+        if lists.learns_lists(config):
+            lists.check_precision(config)
+            lists.name_items(folder / "model.onnx", run)
+        else:
+            in_precision(folder / "model.onnx", context)
     rows = held_out(run, graph).head(max(RECORDED_ROWS, config.export.warmup_rows)).collect()
     with atomic_folder(run.examples) as folder:
         rows.head(EXAMPLE_ROWS).write_json(folder / "rows.json")
@@ -74,15 +79,13 @@ def query(context: Context) -> dict[str, Any]:
     from ensemble.client.client import Client
 
     run, config = context.run, context.config
-    rows = held_out(run, serving_graph(run)).collect()
-    offline = np.load(run.evaluation / "scores.npy", allow_pickle=False)
+    rows, ask = held_out(run, serving_graph(run)).collect(), _differences(context)
     found: dict[str, Any] = {"rows": rows.height}
     with server(run, config.serve, config.export.name) as urls:
         for number, (protocol, url) in enumerate(urls.items()):
             context.progress(f"{protocol} and compare", number, len(urls), "protocols")
             with Client(url, config.export.name, protocol=protocol) as client:
-                served = client.predict(rows)
-            found[f"{protocol}_max_abs_diff"] = float(np.max(np.abs(served - offline))) if rows.height else 0.0
+                found[f"{protocol}_max_abs_diff"] = ask(client, rows)
     write_text(run.parity, json.dumps(found, indent=1))
     largest = max(found["http_max_abs_diff"], found["grpc_max_abs_diff"])
     tolerance = TOLERANCE + allowed(run)
@@ -91,15 +94,25 @@ def query(context: Context) -> dict[str, Any]:
             f"served and offline scores of {rows.height:,} rows",
             expected=f"a difference of at most {tolerance:g}",
             received=f"{largest:.3g}",
-            hint=f"Both are kept: {run.parity} and {run.evaluation / 'scores.npy'}.",
+            hint=f"Both are kept: {run.parity} and {run.evaluation}.",
         )
     return found | {"says": f"largest difference {largest:.1e} on {rows.height:,} rows over HTTP and gRPC"}
 
 
+def _differences(context: Context) -> Callable[[Any, pl.DataFrame], float]:
+    """Return what asks a client for the answers to rows, and says how far they are from the offline ones."""
+    run = context.run
+    if lists.learns_lists(context.config):
+        answers = lists.offline(run)
+        return lambda client, rows: lists.difference(client.ask(rows, tuple(answers)).outputs, answers)
+    scores = np.load(run.evaluation / "scores.npy", allow_pickle=False)
+    return lambda client, rows: float(np.max(np.abs(client.predict(rows) - scores))) if rows.height else 0.0
+
+
 def serving_graph(run: Run) -> FeatureGraph:
-    """Return the fitted graph without the label, which a request does not have."""
+    """Return the fitted graph without the labels and the weight, which a request does not have."""
     graph = FeatureGraph.load(run.graph)
-    return graph.remove_inputs(graph.raw_columns_of(*(column.name for column in label_columns(graph))))
+    return graph.remove_inputs(graph.raw_columns_of(*(column.name for column in training_columns(graph))))
 
 
 def held_out(run: Run, graph: FeatureGraph) -> pl.LazyFrame:

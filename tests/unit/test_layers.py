@@ -20,11 +20,16 @@ MAY_IMPORT = {
     "mews": {"etl", "training", "ensemble", "benchmarks"},
 }
 DOORS = {
+    "implicit": ("training/baselines.py",),
     "nvtabular": ("etl/workflow.py", "etl/reader/", "benchmarks/"),
     "merlin": ("etl/workflow.py", "etl/reader/", "training/", "benchmarks/"),
     "tensorflow": ("training/", "benchmarks/"),
     "tf2onnx": ("training/",),
     "tritonclient": ("ensemble/", "benchmarks/"),
+    "mlflow": ("training/registry/",),
+    "kfp": ("mews/kubeflow/program.py",),
+    "opentelemetry": ("ensemble/client/traced.py",),
+    "optuna": ("training/tuning/", "benchmarks/"),
 }
 FILES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
 

@@ -1,0 +1,1 @@
+"""Models and baselines on one split, in one table with intervals."""

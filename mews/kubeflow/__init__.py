@@ -1,0 +1,1 @@
+"""What Kubeflow takes: a pipeline, an experiment, a distributed training."""
