@@ -18,11 +18,11 @@ RUN useradd --uid ${UID} --no-create-home --shell /usr/sbin/nologin mews \
 COPY --chown=root:root docker/serve.sh /usr/local/bin/mews-serve
 RUN chmod 0555 /usr/local/bin/mews-serve
 
-USER mews
+USER ${UID}
 # HTTP, gRPC, metrics.
 EXPOSE 8000 8001 8002
 VOLUME ["/models"]
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=120s --retries=3 \
-    CMD curl --fail --silent --output /dev/null "http://127.0.0.1:8000/v2/models/${MEWS_MODEL}/ready" || exit 1
+    CMD ["sh", "-c", "curl --fail --silent --output /dev/null http://127.0.0.1:8000/v2/models/$MEWS_MODEL/ready"]
 ENTRYPOINT ["/usr/local/bin/mews-serve"]

@@ -9,4 +9,5 @@ exec /opt/tritonserver/bin/tritonserver \
   --strict-readiness=false \
   --exit-timeout-secs=30 \
   --disable-auto-complete-config \
+  --metrics-config=summary_latencies=true \
   "$@"

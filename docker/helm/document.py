@@ -1,4 +1,4 @@
-"""README.md of the chart, from the comments of its values.yaml: `python docker/helm/document.py`."""
+"""README.md of each chart, from the comments of its values.yaml: `python docker/helm/document.py`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-CHART = Path(__file__).parent / "mews"
-HEAD = """# The chart `mews`
+HELM = Path(__file__).parent
+HEADS = {
+    "mews": """# The chart `mews`
 
 Serves what `mews export` wrote with NVIDIA Triton on Kubernetes 1.29 or newer. This page is made from values.yaml:
 `python docker/helm/document.py`.
@@ -24,7 +25,24 @@ helm rollback shop --namespace rec
 Examples: `values-cpu-minimal.yaml`, `values-gpu-prod.yaml`, `values-split.yaml` in `examples/`. Unknown keys and values
 out of range are refused before anything is sent to the cluster (values.schema.json).
 
-| value | default | what it is |
+""",
+    "mews-pipeline": """# The chart `mews-pipeline`
+
+Makes the models that the chart `mews` serves: features, training, evaluation, release, and the same again on a
+schedule. docs/kubernetes.md tells how it works. This page is made from values.yaml: `python docker/helm/document.py`.
+
+```
+helm install shop-models docker/helm/mews-pipeline --namespace rec \\
+  --values docker/helm/mews-pipeline/examples/values-cpu-minimal.yaml
+kubectl --namespace rec create job --from=cronjob/shop-models-mews-pipeline now
+```
+
+Examples: `values-cpu-minimal.yaml`, `values-gpu-prod.yaml`, `values-distributed.yaml` in `examples/`. Unknown keys and
+values out of range are refused before anything is sent to the cluster (values.schema.json).
+
+""",
+}
+TABLE = """| value | default | what it is |
 |---|---|---|
 """
 
@@ -58,15 +76,17 @@ def leaves(values: dict[str, Any], told: dict[str, str], prefix: str = "") -> It
             yield path, value
 
 
-def document(text: str) -> str:
-    """Return the README for a values.yaml."""
+def document(text: str, chart: str = "mews") -> str:
+    """Return the README of a chart for its values.yaml."""
     told = comments(text)
     rows = [
         f"| `{path}` | `{json.dumps(value)}` | {told.get(path) or told.get(path.rpartition('.')[0], '')} |"
         for path, value in leaves(yaml.safe_load(text), told)
     ]
-    return HEAD + "\n".join(rows) + "\n"
+    return HEADS[chart] + TABLE + "\n".join(rows) + "\n"
 
 
 if __name__ == "__main__":
-    (CHART / "README.md").write_text(document((CHART / "values.yaml").read_text(encoding="utf-8")), encoding="utf-8")
+    for name in HEADS:
+        text = (HELM / name / "values.yaml").read_text(encoding="utf-8")
+        (HELM / name / "README.md").write_text(document(text, name), encoding="utf-8")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import helm_python
@@ -13,16 +10,13 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.deploy.schemas import SCHEMAS
+from tests.deploy import rendering
+from tests.deploy.rendering import KUBERNETES, Object, Values, assert_contained, check, of_kind, pods
 
-ROOT = Path(__file__).resolve().parents[2]
-CHART = ROOT / "docker" / "helm" / "mews"
-EXAMPLES = sorted(CHART.glob("examples/*.yaml"))
-KUBERNETES = ("1.29", "1.33", "1.37")
-Values = dict[str, Any]
+CHART = rendering.HELM / "mews"
 
 MATRIX: dict[str, Values] = {
-    **{path.stem: yaml.safe_load(path.read_text()) for path in EXAMPLES},
+    **rendering.examples("mews"),
     "defaults": {},
     "a slice of a GPU": {"gpu": {"enabled": True, "resource": "nvidia.com/mig-1g.10gb"}},
     "gcs": {"repository": {"source": "bucket", "bucket": {"url": "gs://models/shop"}}, "model": {"version": 3}},
@@ -44,43 +38,12 @@ MATRIX: dict[str, Values] = {
 }
 
 
-@cache
-def _chart() -> helm_python.Chart:
-    return helm_python.Chart.load(CHART)
+def render(values: Values, release: str = "shop", **options: Any) -> list[Object]:
+    return rendering.objects_of("mews", values, release, **options)
 
 
-def render(values: Values, release: str = "shop", **options: Any) -> list[dict[str, Any]]:
-    """The objects of the release, in the namespace rec."""
-    texts = _chart().render(values, name=release, namespace="rec", **options)
-    manifests = [text for name, text in texts.items() if not name.endswith((".txt", ".tpl"))]
-    return [made for text in manifests for made in yaml.safe_load_all(text) if made]
-
-
-def of_kind(objects: list[dict[str, Any]], *kinds: str) -> list[dict[str, Any]]:
-    return [made for made in objects if made["kind"] in kinds]
-
-
-def pods(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        *(made["spec"]["template"]["spec"] for made in of_kind(objects, "Deployment")),
-        *(made["spec"] for made in of_kind(objects, "Pod")),
-    ]
-
-
-def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
-    return [*pod.get("initContainers", []), *pod["containers"]]
-
-
-def server(objects: list[dict[str, Any]], number: int = 0) -> dict[str, Any]:
+def server(objects: list[Object], number: int = 0) -> Object:
     return next(each for each in pods(objects)[number]["containers"] if each["name"] == "triton")
-
-
-def check(made: dict[str, Any], version: str) -> None:
-    """Raise for an object that this Kubernetes would refuse; a kind that nobody describes is refused too."""
-    if made["kind"] in SCHEMAS:
-        jsonschema.validate(made, SCHEMAS[made["kind"]])
-    else:
-        kubernetes_validate.validate(made, version, strict=True)
 
 
 @pytest.mark.parametrize("case", MATRIX)
@@ -110,19 +73,7 @@ def test_a_kind_or_a_field_that_nobody_knows_is_not_let_through() -> None:
 def test_no_container_may_do_more_than_it_needs(case: str) -> None:
     objects = render(MATRIX[case])
     for pod in pods(objects):
-        assert pod["automountServiceAccountToken"] is False
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
-        assert not [volume for volume in pod.get("volumes", []) if "hostPath" in volume]
-        for container in containers(pod):
-            allowed = container["securityContext"]
-            assert allowed["capabilities"] == {"drop": ["ALL"]}
-            assert (allowed["readOnlyRootFilesystem"], allowed["allowPrivilegeEscalation"]) == (True, False)
-            assert "memory" in container["resources"]["limits"]
-            assert {"cpu", "memory"} <= set(container["resources"]["requests"])
-            assert not container["image"].endswith((":latest", ":"))
-            assert ":" in container["image"]
+        assert_contained(pod)
     for account in of_kind(objects, "ServiceAccount"):
         assert account["automountServiceAccountToken"] is False
     assert of_kind(objects, "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "Secret") == []
@@ -187,7 +138,15 @@ def test_parts_of_a_split_scale_on_their_own() -> None:
     deployments = {made["metadata"]["name"]: made["spec"] for made in of_kind(objects, "Deployment")}
     assert set(deployments) == {"shop-mews", "shop-mews-users", "shop-mews-items"}
     assert "replicas" not in deployments["shop-mews"]  # the autoscaler's
-    assert deployments["shop-mews-users"]["replicas"] == 4
+    assert "replicas" not in deployments["shop-mews-users"]
+    assert deployments["shop-mews-items"]["replicas"] == 1
+    scalers = {
+        made["spec"]["scaleTargetRef"]["name"]: made["spec"] for made in of_kind(objects, "HorizontalPodAutoscaler")
+    }
+    assert {name: (one["minReplicas"], one["maxReplicas"]) for name, one in scalers.items()} == {
+        "shop-mews": (2, 6),
+        "shop-mews-users": (4, 12),
+    }
     loads = {
         name: [one for one in spec["template"]["spec"]["containers"][0]["args"] if one.startswith("--load-model")]
         for name, spec in deployments.items()
@@ -196,6 +155,7 @@ def test_parts_of_a_split_scale_on_their_own() -> None:
     limits = deployments["shop-mews-items"]["template"]["spec"]["containers"][0]["resources"]["limits"]
     assert limits["nvidia.com/gpu"] == 1
     services = {made["metadata"]["name"]: made["spec"]["selector"] for made in of_kind(objects, "Service")}
+    assert services.pop("shop-mews-pods") == services["shop-mews"]
     assert {name: spec["selector"]["matchLabels"] for name, spec in deployments.items()} == services
 
 
@@ -265,6 +225,10 @@ def test_an_upgrade_changes_no_field_that_cannot_change() -> None:
         ({"autoscaling": {"kind": "hpa", "minReplicas": 9, "maxReplicas": 3}}, "autoscaling.minReplicas"),
         ({"autoscaling": {"kind": "hpa", "gpuPercent": 80}}, "autoscaling.gpuPercent"),
         ({"autoscaling": {"kind": "hpa", "cpuPercent": 0}}, "nothing to look at"),
+        (
+            {"split": {"parts": {"a": {"models": ["a"], "autoscaling": {"kind": "hpa", "minReplicas": 99}}}}},
+            "split.parts.a.autoscaling.minReplicas",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_it_reaches_the_cluster(values: Values, says: str) -> None:
@@ -273,11 +237,7 @@ def test_what_cannot_work_is_refused_before_it_reaches_the_cluster(values: Value
 
 
 def test_the_readme_is_the_values() -> None:
-    spec = importlib.util.spec_from_file_location("document", CHART.parent / "document.py")
-    assert spec is not None
-    assert spec.loader is not None
-    document = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(document)
+    document = rendering.document()
     values = (CHART / "values.yaml").read_text()
     assert (CHART / "README.md").read_text() == document.document(values)
     told = document.comments(values)
@@ -286,7 +246,17 @@ def test_the_readme_is_the_values() -> None:
 
 
 def test_the_notes_say_what_to_do_next() -> None:
-    (notes,) = [text for name, text in _chart().render({}, name="shop", namespace="rec").items() if "NOTES" in name]
+    (notes,) = [text for name, text in rendering.texts("mews", {}).items() if "NOTES" in name]
     for command in ("rollout status deployment/shop-mews", "helm test shop", "port-forward service/shop-mews"):
         assert command in notes
     assert "verify.secret" in notes
+
+
+def test_the_rules_are_those_that_are_tested() -> None:
+    folders = [CHART / "rules", CHART.parents[1] / "watch" / "rules"]
+    ours, tested = ({path.name: path.read_text() for path in sorted(folder.glob("*.yml"))} for folder in folders)
+    assert ours == tested, "cp docker/watch/rules/*.yml docker/helm/mews/rules/"
+    (made,) = of_kind(render({"monitoring": {"rules": True}}), "PrometheusRule")
+    groups = [group for text in tested.values() for group in yaml.safe_load(text)["groups"]]
+    assert sorted(made["spec"]["groups"], key=str) == sorted(groups, key=str)
+    assert of_kind(render({}), "PrometheusRule") == []

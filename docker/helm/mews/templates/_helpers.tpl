@@ -60,14 +60,19 @@ capabilities: {drop: [ALL]}
 {{- if and $v.route.enabled (not $v.route.gateway.name) -}}
 {{- fail "route.gateway.name: expected the name of a Gateway; received nothing." -}}
 {{- end -}}
-{{- if and (ne $v.autoscaling.kind "none") (gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) -}}
-{{- fail (printf "autoscaling.minReplicas: expected at most maxReplicas (%v); received %v." $v.autoscaling.maxReplicas $v.autoscaling.minReplicas) -}}
+{{- range $part := include "mews.parts" . | fromJsonArray -}}
+{{- $at := empty .part | ternary "autoscaling" (printf "split.parts.%s.autoscaling" .part) -}}
+{{- with .autoscaling -}}
+{{- if and (ne .kind "none") (gt (int .minReplicas) (int .maxReplicas)) -}}
+{{- fail (printf "%s.minReplicas: expected at most maxReplicas (%v); received %v." $at .maxReplicas .minReplicas) -}}
 {{- end -}}
-{{- if and (gt (int $v.autoscaling.gpuPercent) 0) (not $v.gpu.enabled) -}}
-{{- fail "autoscaling.gpuPercent: there is no GPU to look at; set gpu.enabled, or 0 here." -}}
+{{- if and (ne .kind "none") (gt (int .gpuPercent) 0) (not $part.gpu.enabled) -}}
+{{- fail (printf "%s.gpuPercent: there is no GPU to look at; set gpu.enabled, or 0 here." $at) -}}
 {{- end -}}
-{{- if and (ne $v.autoscaling.kind "none") (not (or $v.autoscaling.cpuPercent $v.autoscaling.queueMicroseconds $v.autoscaling.gpuPercent)) -}}
-{{- fail "autoscaling: nothing to look at; set cpuPercent, queueMicroseconds or gpuPercent." -}}
+{{- if and (ne .kind "none") (not (or .cpuPercent .queueMicroseconds .gpuPercent)) -}}
+{{- fail (printf "%s: nothing to look at; set cpuPercent, queueMicroseconds or gpuPercent." $at) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

@@ -120,6 +120,7 @@ spec:
         - --exit-on-error=true
         - --strict-readiness=false
         - --disable-auto-complete-config
+        - --metrics-config=summary_latencies=true
         - --exit-timeout-secs={{ $v.triton.exitTimeoutSeconds }}
         - --http-port=8000
         - --grpc-port=8001
@@ -196,13 +197,14 @@ spec:
     {{- end }}
 {{- end -}}
 
-{{/* One part as {root, part, models, replicas, resources, gpu}; a split's parts take from above what they leave out. */}}
+{{/* One part as {root, part, models, replicas, resources, gpu, autoscaling}; a split's parts take from above what they leave out. */}}
 {{- define "mews.parts" -}}
 {{- $v := .Values -}}
-{{- $parts := list (dict "part" "" "models" (list $v.model.name) "replicas" $v.replicas "resources" $v.resources "gpu" $v.gpu) -}}
+{{- $parts := list (dict "part" "" "models" (list $v.model.name) "replicas" $v.replicas "resources" $v.resources "gpu" $v.gpu "autoscaling" $v.autoscaling) -}}
 {{- range $name, $given := $v.split.parts -}}
 {{- $gpu := mergeOverwrite (deepCopy $v.gpu) ($given.gpu | default dict) -}}
-{{- $parts = append $parts (dict "part" $name "models" $given.models "replicas" ($given.replicas | default $v.replicas) "resources" ($given.resources | default $v.resources) "gpu" $gpu) -}}
+{{- $scaling := mergeOverwrite (deepCopy $v.autoscaling) (dict "kind" "none") ($given.autoscaling | default dict) -}}
+{{- $parts = append $parts (dict "part" $name "models" $given.models "replicas" ($given.replicas | default $v.replicas) "resources" ($given.resources | default $v.resources) "gpu" $gpu "autoscaling" $scaling) -}}
 {{- end -}}
 {{- $parts | toJson -}}
 {{- end -}}
