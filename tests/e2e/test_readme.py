@@ -20,7 +20,13 @@ pytestmark = pytest.mark.xdist_group("demo")
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUICK = settings("bench.stock=false", "bench.seconds=0.2", "bench.concurrency=[1]", "bench.batch=[1]")
-EXTRA = {"demo": QUICK, "bench": QUICK, "tune-serving": ["--trials", "2", "--seconds", "0.2"]}
+EXTRA = {
+    "demo": QUICK,
+    "bench": QUICK,
+    "tune-serving": ["--trials", "2", "--seconds", "0.2"],
+    "compare": ["--models", "mf", "--baselines", "popularity"],
+    "tune": ["--trials", "2", "--jobs", "1"],
+}
 
 WORKFLOW = """
 from nvtabular import Workflow, ops

@@ -21,6 +21,7 @@ from training import data
 from training.config import ModelConfig
 from training.data import Feature, Inputs
 from training.models.blocks import grouped, vectors
+from training.models.in_batch import cross_entropy
 from training.models.negatives import (
     Catalogue,
     Drawn,
@@ -226,11 +227,10 @@ def two_sided() -> Any:
 
         def _ranking(self, columns: Any, labels: Any, weight: Any, users: Any, chosen: Any) -> Any:
             """The loss of the vectors: over rows with label 1, and over the others where those are explicit."""
-            codes = columns[self.found.item.name][:, 0]
-            log_q = tf.gather(self.draws.log_q, codes)
-            positive = self._scores(tf.reduce_sum(users * chosen, 1), log_q)
-            scores, allowed = self._others(columns, labels, codes, users, chosen, log_q, positive)
-            loss = _mean(self.learning.loss(positive, scores, allowed), weight * labels)
+            kept = tf.where(labels > 0)[:, 0]  # the others are neither judged nor candidates
+            ids = {f.name: tf.gather(columns[f.name], kept)[:, 0] for f in (self.found.user, self.found.item) if f}
+            losses = self._apart(tf.gather(users, kept), tf.gather(chosen, kept), ids)
+            loss = _mean(losses, tf.gather(weight * labels, kept))
             if not self.negatives.explicit:
                 return loss
             frozen = tf.stop_gradient(self._odds(tf.zeros(()))), tf.stop_gradient(tf.exp(_PACE * self.scale))
@@ -242,21 +242,27 @@ def two_sided() -> Any:
             odds = self._odds(tf.stop_gradient(tf.reduce_sum(users * chosen, 1)))
             return _mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, odds), weight)
 
-        def _scores(self, dots: Any, log_q: Any) -> Any:
-            scores = dots / self.learning.temperature
-            return scores - log_q if self.learning.corrects else scores
+        def _apart(self, users: Any, chosen: Any, ids: dict[str, Any]) -> Any:
+            """The loss [rows] of rows whose item was chosen."""
+            codes = ids[self.found.item.name]
+            log_q = tf.gather(self.draws.log_q, codes) if self.learning.corrects else tf.zeros_like(users[:, 0])
+            if self.learning.strategy == "in_batch" and self.learning.loss is softmax:
+                return cross_entropy(users / self.learning.temperature, chosen, log_q, list(ids.values()))
+            positive = tf.reduce_sum(users * chosen, 1) / self.learning.temperature - log_q
+            return self.learning.loss(positive, *self._others(users, chosen, ids, log_q, positive))
 
-        def _others(
-            self, columns: Any, labels: Any, codes: Any, users: Any, chosen: Any, log_q: Any, positive: Any
-        ) -> tuple[Any, Any]:
+        def _others(self, users: Any, chosen: Any, ids: dict[str, Any], log_q: Any, positive: Any) -> tuple[Any, Any]:
             """The scores [rows, candidates] of items that were not chosen, and whether each may count."""
 
             def scored(pool: _Pool) -> tuple[Any, Any]:
-                return self._scores(tf.matmul(users, pool.vectors, transpose_b=True), pool.log_q), pool.allowed
+                scores = tf.matmul(users, pool.vectors, transpose_b=True) / self.learning.temperature
+                return scores - pool.log_q if self.learning.corrects else scores, pool.allowed
 
+            codes, user = ids[self.found.item.name], self.found.user
             if self.learning.strategy in ("uniform", "popularity"):
                 return scored(self._drawn(codes))
-            scores, allowed = scored(_Pool(chosen, log_q, self._within_batch(columns, labels, codes)))
+            owners = ids[user.name] if user else None
+            scores, allowed = scored(_Pool(chosen, log_q, others(codes, codes, owners, owners)))
             if self.learning.strategy == "semi_hard":
                 nearest = semi_hard(positive, scores, allowed)
                 return nearest, counts(nearest)
@@ -264,12 +270,6 @@ def two_sided() -> Any:
                 nearest, _ = hardest(*scored(self._drawn(codes)), self.negatives.hardest)
                 scores, allowed = tf.concat([scores, nearest], 1), tf.concat([allowed, counts(nearest)], 1)
             return scores, allowed
-
-        def _within_batch(self, columns: Any, labels: Any, codes: Any) -> Any:
-            """Chosen items of the batch, but the row's own and what the same user chose."""
-            user = self.found.user
-            users = None if user is None else columns[user.name][:, 0]
-            return tf.logical_and(others(codes, codes, users, users), labels[None, :] > 0)
 
         def _drawn(self, codes: Any) -> _Pool:
             drawn = draw(self.draws.cumulated, self.negatives.count, self.seed, self.steps)
