@@ -43,7 +43,7 @@ def update(session: Session, champion: Path | None, repository: Path | None) -> 
     Training then starts from the champion's weights. Without a champion everything is fitted anew. `repository` is the
     model repository of all generations; the run folder's becomes a link to it.
     """
-    if (told := _decided(session)) is not None:
+    if (told := _decided(session, champion)) is not None:
         return told
     base = read_champion(champion)
     if repository is not None:
@@ -102,7 +102,7 @@ def release(session: Session, champion: Path, repository: Path | None, url: str 
     A model that is worse, or that fails a check on the server, stops: that is an answer, not an error. The first model
     of all has nobody to be compared with. Needs a server at `url` (host:port of HTTP), or starts one to check on.
     """
-    if (before := _decided(session)) is not None:
+    if (before := _decided(session, champion)) is not None:
         return before
     if repository is not None:
         link(session.run, repository)
@@ -110,7 +110,7 @@ def release(session: Session, champion: Path, repository: Path | None, url: str 
     session.overrides += [f"export.stable={json.dumps(first)}"]
     told = _first(session) if first else _compared(session, url, canary)
     if told["decision"] == "promote":
-        write_text(champion, f"{session.run.folder.absolute()}\n")
+        write_text(champion, _named(session))
     write_text(session.run.folder / DECISION, json.dumps(told, indent=1, default=str) + "\n")
     session.terminal.line(f"{told['decision']}: {told['reason']}")
     return told
@@ -148,14 +148,22 @@ def link(folder: Run, repository: Path) -> None:
     place.symlink_to(repository.resolve(), target_is_directory=True)
 
 
-def _decided(session: Session) -> dict[str, Any] | None:
+def _decided(session: Session, champion: Path | None = None) -> dict[str, Any] | None:
     """What `release` decided about this run, if it did."""
     file = session.run.folder / DECISION
     if not file.exists():
-        return None
+        if champion is None or not champion.exists() or champion.read_text(encoding="utf-8") != _named(session):
+            return None
+        # `release` was killed before it wrote why.
+        write_text(file, json.dumps({"decision": "promote", "reason": f"{champion} names it"}, indent=1) + "\n")
     told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     session.terminal.line(f"decided already: {told['decision']}, {told['reason']}")
     return told
+
+
+def _named(session: Session) -> str:
+    """What the champion file says when it names this run."""
+    return f"{session.run.folder.absolute()}\n"
 
 
 def _fitted_anew(folder: Run) -> tuple[str, ...]:
@@ -206,7 +214,10 @@ def _compared(session: Session, url: str | None, canary: Canary) -> dict[str, An
     exported = session.bring("export")["export"].result["version"]
     reason = _served(session, exported, url, canary)
     if reason is None:
-        return {"decision": "promote", "reason": "no worse, and sound as a canary", "registered": number}
+        judged = (
+            "no worse, and sound as a canary" if before is not None else "sound; the registry had none to compare with"
+        )
+        return {"decision": "promote", "reason": judged, "registered": number}
     if before is not None:
         registry.promote(session, str(before), True, f"version {number} failed as a canary: {reason}")
     return {"decision": "stop", "reason": reason, "registered": number}
@@ -237,14 +248,19 @@ def addresses(url: str | None) -> list[str | None]:
 
 
 def _served(session: Session, version: int, url: str | None, canary: Canary) -> str | None:
-    """Make an exported version the canary of every server, and then stable; returns why it was not, if so."""
+    """Make an exported version the canary of every server, and then stable; returns why it was not, if so.
+
+    A server that an earlier try switched is no reason to begin with the canary again; nor is one to be had where no
+    version is stable.
+    """
     from ensemble.versions import change as versions
-    from mews.versions import Server, change
+    from mews.versions import Server, change, serving
 
     servers, state, done = [Server(each) for each in addresses(url)], _state(session), []
     before = state.previous if state.stable == version else state.stable
+    begun = state.stable in (None, version) or version in (serving(session, server) for server in servers)
     try:
-        if state.stable != version:  # else an earlier try came this far
+        if not begun:
             for server in servers:
                 change(session, server, lambda work: versions.canary(work, version, canary.share))
             if not _waited(session, version, canary.seconds):
@@ -253,18 +269,36 @@ def _served(session: Session, version: int, url: str | None, canary: Canary) -> 
             change(session, server, lambda work: versions.publish(work, version))
             done.append(server)
     except ArtifactError as error:  # a check that failed; what a server could not do is another error
-        for server in done:
-            change(session, server, lambda work: versions.publish(work, before))
+        if done and before is None:
+            raise
+        _put_back(session, version, before, done)
         _end_canary(session, version, servers)
         return str(error)
     return None
 
 
+def _put_back(session: Session, version: int, before: int | None, servers: Sequence[Any]) -> None:
+    """Let servers that were switched answer as before; `version` is then none to roll back to."""
+    from ensemble.versions import change as versions
+    from ensemble.versions.check import Limits
+    from ensemble.versions.state import Place
+    from mews.versions import change
+
+    for server in servers:
+        change(session, server, lambda work: versions.publish(work, before), limits=Limits(requests=0))
+    place = Place(session.run.repository.absolute(), session.config.export.name)
+    with place.locked():
+        stable, labels = place.state.stable, place.state.labels
+        if stable is not None and version in labels.previous:
+            left = tuple(each for each in labels.previous if each != version)
+            place.label(stable, replace(labels, previous=left))
+
+
 def _waited(session: Session, version: int, seconds: float) -> bool:
-    """Wait while the version has its share; False as soon as somebody takes it back."""
+    """Wait while the version has its share, or somebody made it stable; False as soon as it is taken back."""
     end = time.monotonic() + seconds
     while True:
-        if _state(session).of(version) != "canary":
+        if _state(session).of(version) not in ("canary", "stable"):
             return False
         left = end - time.monotonic()
         if left <= 0:

@@ -61,6 +61,12 @@ def change(
     return answer
 
 
+def serving(session: Session, server: Server) -> int | None:
+    """Return the version that the server answers with; None without a server, or when it has none loaded."""
+    with _control(session, server) as control:
+        return None if control is None else control.serving(session.config.export.name)
+
+
 def resume(session: Session, url: str) -> None:
     """After `mews serve` has started: load what is kept beside the stable version; a failure is a warning."""
     from ensemble.versions.change import resume as run_resume

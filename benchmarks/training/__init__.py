@@ -129,7 +129,7 @@ def main(train: Train, arguments: Sequence[str] | None = None) -> int:
     )
     meter, complete = Meter(job), True
     try:
-        np.save(options.out / "scores.npy", train(job, meter).reshape(-1).astype("float32"))
+        np.save(options.out / "scores.npy", train(job, meter).reshape(-1).astype("float32"), allow_pickle=False)
     except TimeUpError:
         complete = False
     found: dict[str, Any] = {**meter.figures(), "complete": complete, "own_peak_rss_mb": round(_peak_mb(), 1)}
