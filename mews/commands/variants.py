@@ -27,7 +27,7 @@ def variants(
 
     session.bring("export")
     run = session.run
-    with session.terminal.stage("variants") as progress, precomputed(run) as extra:
+    with session.terminal.stage("variants") as progress, precomputed(run) as (extra, refused):
         report = benchmark.run(
             original(run),
             *model_rows(run, "test"),
@@ -40,6 +40,7 @@ def variants(
         )
     session.terminal.line(columns(benchmark.table(report), *benchmark.HEADERS))
     session.terminal.line(benchmark.summary(report))
-    for name, reason in report["failed"].items():
+    failed = {**report["failed"], **refused}
+    for name, reason in failed.items():
         session.terminal.line(f"{name}: {reason}")
-    return report
+    return report | {"failed": failed}

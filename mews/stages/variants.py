@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from etl.errors import ArtifactError
 from mews.pipeline import Context
 from mews.run import Run
 
@@ -74,11 +75,12 @@ def model_rows(run: Run, part: str) -> tuple[Rows, npt.NDArray[Any]]:
 
 
 @contextlib.contextmanager
-def precomputed(run: Run) -> Iterator[Mapping[str, tuple[Path, Rows]]]:
+def precomputed(run: Run) -> Iterator[tuple[Mapping[str, tuple[Path, Rows]], Mapping[str, str]]]:
     """Yield the run's model with what follows from the item alone as tables, by name, with the rows it reads.
 
     The item is the feature tagged item_id; its features are those that have one value for each item in all parts of the
-    data. Nothing is yielded where there is none.
+    data. Nothing is yielded where there is none. The second mapping has the reason why a model has no such part: a
+    model with one table for all columns, such as dlrm, looks everything up by itself already.
     """
     import onnx
 
@@ -89,15 +91,20 @@ def precomputed(run: Run) -> Iterator[Mapping[str, tuple[Path, Rows]]]:
 
     item = data.tagged(read_features(read_training(run.model)), "item_id")
     if item is None or item.length is not None or not item.cardinality:
-        yield {}
+        yield {}, {}
         return
     rows, _ = model_rows(run, "test")
     features = _follow_from(item.name, item.cardinality, [model_rows(run, "train")[0], rows])
     others = {name: values for name, values in rows.items() if name not in features}
     with tempfile.TemporaryDirectory(prefix="mews-tables-") as folder:
-        target = Path(folder, "model.onnx")
-        onnx.save(tabulate(onnx.load(original(run)), item.name, features, others), target)
-        yield {f"{item.name} table": (target, rows)}
+        name, target = f"{item.name} table", Path(folder, "model.onnx")
+        try:
+            made = tabulate(onnx.load(original(run)), item.name, features, others)
+        except ArtifactError as error:
+            yield {}, {name: str(error)}
+            return
+        onnx.save(made, target)
+        yield {name: (target, rows)}, {}
 
 
 def _follow_from(entity: str, ids: int, parts: list[Rows]) -> Rows:

@@ -17,7 +17,7 @@ def test_the_table_has_every_variant_with_its_figures(demo: Demo, tmp_path: Path
     found = {variant["variant"]: variant for variant in last_json(done)["variants"]}
     assert {"float32", "float16", "float16_tables", "int8", "int8_static", "int8_tables", "extended"} <= set(found)
     assert found["float32"]["auc_change"] == found["float32"]["largest_change"] == 0
-    assert found["item_id table"]["largest_change"] <= 1e-6
+    assert "nothing to look up" in last_json(done)["failed"]["item_id table"], "dlrm has one table for all columns"
     assert found["int8_tables"]["bytes"] < found["float16_tables"]["bytes"] < found["float32"]["bytes"]
     assert all(variant[key] > 0 for variant in found.values() for key in ("p50_us_1", "p50_us_64", "load_ms", "auc"))
     assert json.loads((tmp_path / "variants.json").read_text())["variants"] == last_json(done)["variants"]
