@@ -208,12 +208,16 @@ class Parts:
         return model.run(None, given)[0].reshape(-1)
 
 
-@pytest.fixture(scope="session")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    folder = tmp_path_factory.mktemp("graphs")
+def parts_in(folder: Path) -> Parts:
+    """Write the small graphs of features and model to a folder."""
     onnx.save(features_graph(), folder / "workflow.onnx")
     onnx.save(model_graph(), folder / "model.onnx")
     return Parts(folder / "workflow.onnx", folder / "model.onnx", SCHEMA, random_rows, features_graph, model_graph)
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    return parts_in(tmp_path_factory.mktemp("graphs"))
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from ensemble.requests.encode import encode
 from ensemble.server.triton import TritonServer
-from tests.ensemble.conftest import SCHEMA, Parts, features_graph, model_graph, random_rows
+from tests.ensemble.conftest import SCHEMA, Parts, parts_in, random_rows
 from tests.reliability.wire import Answer, Request, grpc_request, http_request, tensor
 
 LARGEST = 8
@@ -70,10 +70,7 @@ def _write_lists(repository: Path) -> None:
 
 @pytest.fixture(scope="session")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    folder = tmp_path_factory.mktemp("graphs")
-    onnx.save(features_graph(), folder / "workflow.onnx")
-    onnx.save(model_graph(), folder / "model.onnx")
-    return Parts(folder / "workflow.onnx", folder / "model.onnx", SCHEMA, random_rows, features_graph, model_graph)
+    return parts_in(tmp_path_factory.mktemp("graphs"))
 
 
 @pytest.fixture(scope="session")

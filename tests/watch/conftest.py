@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
 import yaml
 
@@ -27,7 +26,7 @@ from ensemble.server.triton import TritonServer
 from mews import cache
 from mews.metrics import server as metrics_server
 from mews.run import Run
-from tests.ensemble.conftest import SCHEMA, Parts, features_graph, model_graph, random_rows
+from tests.ensemble.conftest import SCHEMA, Parts, parts_in, random_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 WATCH = ROOT / "docker" / "watch"
@@ -63,10 +62,7 @@ class WatchedServer(TritonServer):
 
 @pytest.fixture(scope="session")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    folder = tmp_path_factory.mktemp("graphs")
-    onnx.save(features_graph(), folder / "workflow.onnx")
-    onnx.save(model_graph(), folder / "model.onnx")
-    return Parts(folder / "workflow.onnx", folder / "model.onnx", SCHEMA, random_rows, features_graph, model_graph)
+    return parts_in(tmp_path_factory.mktemp("graphs"))
 
 
 @pytest.fixture(scope="session")
