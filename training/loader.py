@@ -1,7 +1,8 @@
 """Batches of a split's rows as tensors, read ahead by a thread; memory does not grow with the rows.
 
-Rows are shuffled by a seed and nothing else: parts come in a random order, several are read at a time, a piece of each
-in turn, and the rows of all pieces in memory are mixed.
+Rows are shuffled by a seed and nothing else: the row groups of all parts come in a random order, several are read at a
+time, a piece of each in turn, and the rows of all pieces in memory are mixed. Parts alone would not do: rows often come
+in the order of time, and every pass would end with the last of it.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from training import data
 from training.tensorflow import tensorflow
 
 Block = dict[str, data.Array]
+_Group = tuple[Path, int]
+"""A file, and the number of a row group in it."""
 
 _BLOCK_ROWS = 262_144
 """Rows that are mixed; up to three times as many are in memory."""
-_PARTS_AT_ONCE = 4
+_GROUPS_AT_ONCE = 4
 _WAIT_SECONDS = 0.1
 
 
@@ -68,10 +71,10 @@ class Loader:
 
     def _blocks(self, random: np.random.Generator | None) -> Iterator[Block]:
         """Rows of about _BLOCK_ROWS, mixed if `random` says so."""
-        files = data.parts(self._folder)
-        order = range(len(files)) if random is None else random.permutation(len(files))
+        groups = [group for path in data.parts(self._folder) for group in _groups(path)]
+        order = range(len(groups)) if random is None else random.permutation(len(groups))
         pieces: list[Block] = []
-        for piece in self._pieces([files[number] for number in order], 1 if random is None else _PARTS_AT_ONCE):
+        for piece in self._pieces([groups[number] for number in order], 1 if random is None else _GROUPS_AT_ONCE):
             pieces.append(piece)
             if sum(map(_rows, pieces)) >= _BLOCK_ROWS:
                 yield _mixed(pieces, random)
@@ -79,21 +82,21 @@ class Loader:
         if pieces:
             yield _mixed(pieces, random)
 
-    def _pieces(self, files: list[Path], at_once: int) -> Iterator[Block]:
-        """A piece of each of so many files in turn, until all are read."""
-        waiting, streams = iter(files), list[Iterator[Block]]()
+    def _pieces(self, groups: list[_Group], at_once: int) -> Iterator[Block]:
+        """A piece of each of so many row groups in turn, until all are read."""
+        waiting, streams = iter(groups), list[Iterator[Block]]()
         while True:
-            streams += [self._stream(path, at_once) for path in islice(waiting, at_once - len(streams))]
+            streams += [self._stream(group, at_once) for group in islice(waiting, at_once - len(streams))]
             if not streams:
                 return
             found = [(stream, next(stream, None)) for stream in streams]
             streams = [stream for stream, piece in found if piece is not None]
             yield from (piece for _, piece in found if piece is not None)
 
-    def _stream(self, path: Path, at_once: int) -> Iterator[Block]:
-        names = [column.name for column in self._columns]
+    def _stream(self, group: _Group, at_once: int) -> Iterator[Block]:
+        names, (path, number) = [column.name for column in self._columns], group
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(_BLOCK_ROWS // at_once, columns=names):
+            for batch in file.iter_batches(_BLOCK_ROWS // at_once, row_groups=[number], columns=names):
                 if batch.num_rows:
                     yield {column.name: self._array(batch.column(column.name), column) for column in self._columns}
 
@@ -108,6 +111,10 @@ class Loader:
         labels = [made.pop(name) for name in self._inputs.labels]
         weight = [made.pop(self._inputs.weight)] if self._inputs.weight else []
         return made, labels[0] if len(labels) == 1 else tensorflow().concat(labels, 1), *weight
+
+
+def _groups(path: Path) -> list[_Group]:
+    return [(path, number) for number in range(pq.read_metadata(path).num_row_groups)]
 
 
 def _rows(block: Block) -> int:

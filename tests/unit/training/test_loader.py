@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from training import data, loader
@@ -43,6 +44,19 @@ def test_rows_stay_whole_and_come_once(split: Path, block: int, monkeypatch: pyt
     by_price, places = np.argsort(shuffled["price"][:, 0]), np.argsort(in_order["price"][:, 0])
     for name, values in in_order.items():
         np.testing.assert_array_equal(shuffled[name][by_price], values[places])
+
+
+def test_a_pass_does_not_end_with_the_last_rows_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "_BLOCK_ROWS", 512)
+    split, wanted = write_split(tmp_path / "train", rows(ROWS), per_file=ROWS), rows(ROWS)
+    for path in split.glob("*.parquet"):
+        pl.read_parquet(path).write_parquet(path, row_group_size=100)
+    place = {price: number for number, price in enumerate(wanted["price"].ravel().tolist())}
+    middles = []
+    for seed in range(12):
+        places = [place[price] for price in read(split, seed)["price"][:, 0].tolist()]
+        middles.append(np.mean(places[-512:]) / ROWS)
+    assert 0.35 < np.mean(middles) < 0.65, "the end of a pass is of rows from everywhere"
 
 
 def test_shapes_and_types_are_those_of_the_features(split: Path) -> None:
