@@ -1,4 +1,4 @@
-"""What a run folder tells Prometheus: its versions, its stages, its rows and how good its model is.
+"""What a run folder, or a folder of generations, tells Prometheus: versions, stages, rows and how good the model is.
 
 Triton's metrics say how requests go; they do not know how old a model is or which version should serve. That stands in
 files, so it is read from them anew at every scrape, and nothing else is asked.
@@ -9,13 +9,14 @@ from __future__ import annotations
 import http.server
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from etl.errors import MewsError, ServerError
+from mews.generations import Generations, decided, find
 from mews.run import PARTS, Run
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -50,21 +51,36 @@ HELP = {
     "mews_evaluation": "What the last evaluation found.",
     "mews_parity_difference": "Largest difference between a served and an offline score, by protocol.",
     "mews_release_timestamp_seconds": "When it was decided whether the new model serves: promote or stop.",
+    "mews_generation_info": "1 for the generation that was begun last, that finished last, and that serves.",
     "mews_unreadable": "1 for a part of the run folder that could not be read.",
 }
 """Every metric with its help; all are gauges."""
 
 
-def collect(run: Run, name: str) -> list[Sample]:
-    """Return what the run folder says of ensemble `name`; what cannot be read is `mews_unreadable`, and the rest stays.
+def collect(run: Run, name: str | None = None, champion: Path | None = None) -> list[Sample]:
+    """Return what a run folder says of ensemble `name`; what cannot be read is `mews_unreadable`, and the rest stays.
 
-    Seconds, bytes and rows are as they are; times are seconds since 1970.
+    A folder of generations tells of those that `mews.generations.find` finds: versions of the one that serves,
+    `mews_stage_done` of the one that was begun last, all else of the one that finished last. Without a `name` it is
+    that of the serving one's configuration. Seconds, bytes and rows are as they are; times are seconds since 1970.
     """
+    try:
+        told = find(run, champion)
+    except (OSError, ValueError):
+        told = Generations(run, run, run, several=True, lost=True)
     found: list[Sample] = []
-    for part, read in (("versions", _versions), ("stages", _stages), ("training", _training), ("release", _release)):
+    readers: dict[str, Callable[[], Iterator[Sample]]] = {
+        "versions": lambda: _versions(told.served, name or _name_in(told.served)),
+        "stages": lambda: _stages(told),
+        "training": lambda: _training(told.finished),
+        "release": lambda: _release(told.finished),
+    }
+    if told.several:
+        readers["generations"] = lambda: _generations(told)
+    for part, read in readers.items():
         try:
-            found += list(read(run, name))
-            bad = False
+            found += list(read())
+            bad = part == "generations" and told.lost
         except (MewsError, OSError, ValueError, KeyError, TypeError, AttributeError):
             bad = True
         found.append(Sample("mews_unreadable", float(bad), {"part": part}))
@@ -82,7 +98,9 @@ def render(samples: list[Sample]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def server(run: Run, name: str, host: str, port: int) -> http.server.ThreadingHTTPServer:
+def server(
+    run: Run, name: str | None, host: str, port: int, champion: Path | None = None
+) -> http.server.ThreadingHTTPServer:
     """Return a server that answers GET /metrics; 0 is any free port. ServerError when it cannot listen there."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -90,7 +108,7 @@ def server(run: Run, name: str, host: str, port: int) -> http.server.ThreadingHT
 
         def do_GET(self) -> None:
             known = self.path.partition("?")[0] == "/metrics"
-            body = render(collect(run, name)).encode() if known else b"metrics are at /metrics\n"
+            body = render(collect(run, name, champion)).encode() if known else b"metrics are at /metrics\n"
             self.send_response(200 if known else 404)
             self.send_header("Content-Type", CONTENT_TYPE if known else "text/plain")
             self.send_header("Content-Length", str(len(body)))
@@ -140,12 +158,27 @@ def _versions(run: Run, name: str) -> Iterator[Sample]:
             yield Sample("mews_version_metric", value, known | {"metric": metric})
 
 
-def _stages(run: Run, _: str) -> Iterator[Sample]:
+def _name_in(run: Run) -> str:
+    from mews.config import load
+
+    return load(run.config if run.config.is_file() else None).export.name
+
+
+def _generations(told: Generations) -> Iterator[Sample]:
+    for role, run in told.roles():
+        yield Sample("mews_generation_info", 1, {"role": role, "generation": run.folder.name})
+
+
+def _stages(told: Generations) -> Iterator[Sample]:
     from mews.pipeline import STAGES
 
+    over = decided(told.begun)
     for stage in STAGES:
-        path, labels = run.stages / f"{stage}.json", {"stage": stage}
-        yield Sample("mews_stage_done", float(path.is_file()), labels)
+        labels = {"stage": stage}
+        done = (told.begun.stages / f"{stage}.json").is_file()
+        if done or not over:  # a release that stops leaves later stages out, and nothing waits for them
+            yield Sample("mews_stage_done", float(done), labels)
+        path = told.finished.stages / f"{stage}.json"
         if not path.is_file():
             continue
         record = _read(path)
@@ -179,7 +212,7 @@ def _of_stage(stage: str, result: Mapping[str, Any]) -> Iterator[Sample]:
             yield Sample("mews_parity_difference", value, {"protocol": protocol})
 
 
-def _training(run: Run, _: str) -> Iterator[Sample]:
+def _training(run: Run) -> Iterator[Sample]:
     path = run.model / "history.json"
     if not path.is_file():
         return
@@ -189,7 +222,7 @@ def _training(run: Run, _: str) -> Iterator[Sample]:
                 yield Sample("mews_train_loss", float(loss), {"epoch": str(epoch["epoch"]), "part": part})
 
 
-def _release(run: Run, _: str) -> Iterator[Sample]:
+def _release(run: Run) -> Iterator[Sample]:
     path = run.folder / "release.json"
     if path.is_file():
         yield Sample("mews_release_timestamp_seconds", path.stat().st_mtime, {"decision": _read(path)["decision"]})

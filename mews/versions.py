@@ -32,7 +32,11 @@ def listed(session: Session, server: Server) -> list[dict[str, Any]]:
 
     with _control(session, server) as control:
         ready = None if control is None else control.ready()
+        serving = None if control is None else control.serving(session.config.export.name)
     found = describe(_place(session), ready)
+    for each in found if ready is not None else ():
+        # The stable version's name may still answer with another one.
+        each["ready"] = each["version"] == serving or (each["ready"] and each["state"] != "stable")
     session.terminal.line(_table(found))
     return found
 

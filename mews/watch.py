@@ -1,4 +1,4 @@
-"""`mews metrics`: serves a run's metrics, or writes them to a file once."""
+"""`mews metrics`: serves the metrics of a run, or of a folder of generations, or writes them to a file once."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from mews.metrics import collect, render, server
 from mews.session import Session
 
 
-def write(session: Session, path: Path) -> dict[str, Any]:
+def write(session: Session, path: Path, champion: Path | None) -> dict[str, Any]:
     """Write the metrics to `path`, whole or not at all; ConfigError unless it ends with .prom, as collectors ask."""
     if path.suffix != ".prom":
         raise ConfigError("--textfile", expected="a name that ends with .prom", received=path.name)
-    samples = collect(session.run, session.config.export.name)
+    samples = collect(session.run, _name(session), champion)
     write_text(path, render(samples))
     return {"textfile": str(path), "samples": len(samples)}
 
 
-def serve(session: Session, host: str, port: int) -> dict[str, Any]:
+def serve(session: Session, host: str, port: int, champion: Path | None) -> dict[str, Any]:
     """Answer at /metrics until Ctrl-C or SIGTERM."""
-    listening = server(session.run, session.config.export.name, host, port)
+    listening = server(session.run, _name(session), host, port, champion)
     for number in (signal.SIGTERM, signal.SIGINT):
         # From a thread: shutdown waits for the loop that this handler interrupts.
         signal.signal(number, lambda *_: threading.Thread(target=listening.shutdown).start())
@@ -35,3 +35,9 @@ def serve(session: Session, host: str, port: int) -> dict[str, Any]:
     with listening:
         listening.serve_forever()
     return {"metrics": url}
+
+
+def _name(session: Session) -> str | None:
+    """The ensemble, if the options or the run folder say it; a folder of generations has the serving one's."""
+    said = session.config_file or session.overrides or session.run.config.exists()
+    return session.config.export.name if said else None

@@ -1,4 +1,4 @@
-"""`mews metrics`: what Prometheus scrapes of a run folder."""
+"""`mews metrics`: what Prometheus scrapes of a run folder, or of a folder with one for each retraining."""
 
 from __future__ import annotations
 
@@ -20,8 +20,12 @@ def metrics(
     textfile: Annotated[
         Path | None, typer.Option("--textfile", help="Write this file once, for node_exporter's textfile collector.")
     ] = None,
+    champion: Annotated[
+        Path | None,
+        typer.Option("--champion", metavar="FILE", help="Names the serving one of several run folders in --run."),
+    ] = None,
 ) -> Any:
-    """Serve what the run folder holds as Prometheus metrics until Ctrl-C: versions, stages, rows, quality."""
+    """Serve what --run holds, a run folder or several, as Prometheus metrics: versions, stages, rows, quality."""
     from mews.watch import serve, write
 
-    return write(session, textfile) if textfile else serve(session, host, port)
+    return write(session, textfile, champion) if textfile else serve(session, host, port, champion)

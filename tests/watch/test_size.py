@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from ensemble.labels import Switch
 from ensemble.repository import activate, labels_of
-from mews.commands.groups import app
+from mews.cli import app
 from mews.metrics import collect, render, server
 from mews.run import Run
 from mews.size import PUBLISHED
@@ -90,7 +90,6 @@ def test_what_is_broken_is_told_and_the_rest_stays(run: Run, tmp_path: Path) -> 
     (copy.repository / "mews" / "1" / "manifest.json").write_text("{")
     (copy.stages / "train.json").unlink()
     (copy.model / "history.json").write_text("[{")
-    (copy.folder / "release.json").write_text('{"decision": "stop"}')
     old = labels_of(copy.repository, "mews")
     activate(copy.repository, "mews", 2, replace(old, switch=Switch(1, 2, "publish", ())))
     text = render(collect(copy, "mews"))
@@ -98,9 +97,21 @@ def test_what_is_broken_is_told_and_the_rest_stays(run: Run, tmp_path: Path) -> 
     assert 'mews_version_damaged{model="mews",version="2"} 0.0' in text
     assert 'mews_stage_done{stage="train"} 0.0' in text
     assert 'mews_switch_unfinished{model="mews"} 1.0' in text
-    assert 'mews_release_timestamp_seconds{decision="stop"}' in text
     assert 'mews_unreadable{part="training"} 1.0' in text
     assert 'mews_unreadable{part="stages"} 0.0' in text
+    assert "generation" not in text
+
+
+def test_after_a_release_that_stopped_no_stage_is_waited_for(run: Run, tmp_path: Path) -> None:
+    copy = Run(tmp_path / "run")
+    shutil.copytree(run.folder, copy.folder)
+    (copy.stages / "export.json").unlink(missing_ok=True)
+    assert 'mews_stage_done{stage="export"} 0.0' in render(collect(copy, "mews"))
+    (copy.folder / "release.json").write_text('{"decision": "stop"}')
+    text = render(collect(copy, "mews"))
+    assert 'mews_release_timestamp_seconds{decision="stop"}' in text
+    assert 'mews_stage_done{stage="train"} 1.0' in text
+    assert 'mews_stage_done{stage="export"}' not in text
 
 
 def test_an_empty_folder_has_metrics_too(tmp_path: Path) -> None:
