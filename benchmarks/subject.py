@@ -26,7 +26,7 @@ from etl.errors import ConfigError
 from etl.graph import FeatureGraph
 
 if TYPE_CHECKING:
-    from training.data import Inputs
+    from training.inputs import Inputs
 
 VOCABULARIES = {"1k": 1_000, "10k": 10_000, "100k": 100_000, "1m": 1_000_000}
 ROWS = 4_096
@@ -125,7 +125,7 @@ def _write_model(graph: FeatureGraph, folder: Path) -> None:
 
 def _inputs(graph: FeatureGraph) -> Inputs:
     """Return the model's inputs with their Merlin schema, made from the graph's columns."""
-    from training.data import Feature, Inputs
+    from training.inputs import Feature, Inputs
     from training.tensorflow import merlin_models
 
     merlin_models()

@@ -21,18 +21,26 @@ _PACKAGES = ("etl", "training", "ensemble", "mews")
 _ROOT = Path(__file__).resolve().parent.parent
 
 
-def write_card(run: Run, facts: Mapping[str, Any]) -> Path:
-    """Write the model card of `gather`'s facts into the run folder, and return its path."""
+def write_card(run: Run, facts: Mapping[str, Any], exported: Path | None = None) -> Path:
+    """Write the model card of `gather`'s facts into the run folder, and return its path.
+
+    Of a version in the folder `exported`, it is the card that lies there, so that a version has one card.
+    """
+    from ensemble.export.write import CARD
     from training.card import render
 
-    write_text(run.card, render(facts))
+    kept = None if exported is None else exported / CARD
+    if kept is not None and kept.is_file():  # versions of an earlier Mews have none
+        write_text(run.card, kept.read_text(encoding="utf-8"))
+    else:
+        write_text(run.card, render(facts))
     return run.card
 
 
 def gather(run: Run, config: PipelineConfig) -> dict[str, Any]:
     """Return the facts that training/card.py takes, of a run whose model was evaluated; ArtifactError without them."""
     from benchmarks import machine
-    from training.data import rows
+    from training.parts import rows
     from training.train import read_training
 
     training, dataset = read_training(run.model), Dataset.load(run.clean)

@@ -111,7 +111,9 @@ _STAGES = (
     ),
     Stage(
         "export", ("evaluate", "fit"), "mews.stages.serving:export",
-        lambda c: (c.export,), lambda r: (r.onnx, *r.exported, r.examples), ("etl", "training", "ensemble"),
+        # The registry's words are in the model card, which is a file of the version.
+        lambda c: (c.export, c.registry.intended_use, c.registry.limits),
+        lambda r: (r.onnx, *r.exported, r.examples), ("etl", "training", "ensemble"),
     ),
     Stage(
         "query", ("export",), "mews.stages.serving:query",

@@ -11,7 +11,7 @@ from mews import cache
 from mews.session import Session
 
 if TYPE_CHECKING:
-    from training.registry.store import Entry
+    from training.registry.version import Entry
 
 DIGEST, ROWS, SERVED, NAME, HEADLINE = "mews.model", "mews.rows", "mews.exported", "mews.name", "mews.headline"
 """Tags of a version: digests of the model and of the raw test rows, the exported version, the model's name, figures."""
@@ -19,7 +19,7 @@ DIGEST, ROWS, SERVED, NAME, HEADLINE = "mews.model", "mews.rows", "mews.exported
 
 def entry(session: Session, facts: Mapping[str, Any], served: int | None, folder: Path) -> Entry:
     """Everything that is registered; `folder` takes what the run folder does not have as a file."""
-    from training.registry.store import Entry
+    from training.registry.version import Entry
 
     run, config, prints = session.run, facts["config"], facts["fingerprints"]
     files = {

@@ -17,7 +17,8 @@ from mews.session import Session, columns
 
 if TYPE_CHECKING:
     from training.registry.promotion import Judged, Verdict
-    from training.registry.store import Store, Version
+    from training.registry.store import Store
+    from training.registry.version import Version
 
 _MINUTES = len("2026-01-31T12:00")
 
@@ -26,16 +27,18 @@ def register(session: Session, export: bool) -> dict[str, Any]:
     """Bring the run up to date and keep its model as the next version, the challenger; once only for one model."""
     from mews.card import gather, write_card
 
-    outcomes = session.bring("export" if export else "evaluate")
     run, store = session.run, _store(session)
+    store.check()  # before the run is brought up to date, which may take hours
+    outcomes = session.bring("export" if export else "evaluate")
     with run.locked(), session.terminal.stage("register"):
         facts = gather(run, session.config)
         known = [one for one in store.versions() if one.tags.get(DIGEST) == facts["fingerprints"]["model"]]
         if known:
             session.terminal.line(f"{store.config.name} version {known[0].number} is this model already")
             return _told(known[0]) | {"registered": False}
-        card = write_card(run, facts)
         served = outcomes["export"].result["version"] if export else None
+        exported = run.repository / session.config.export.name / str(served) if export else None
+        card = write_card(run, facts, exported)
         with tempfile.TemporaryDirectory(prefix="mews-register-") as folder:
             version = store.register(entry(session, facts, served, Path(folder)), _event("registered"))
     session.terminal.line(f"{store.config.name} version {version.number} registered as challenger; {card}")

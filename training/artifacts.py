@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from etl.errors import ArtifactError
+from etl.names import SCORE
 from training import data
 from training.tasks import Task
 from training.tensorflow import quiet, tensorflow
@@ -16,7 +17,8 @@ def save(model: Any, task: Task, inputs: data.Inputs, folder: Path) -> None:
     """Write the model as a SavedModel for inference: {feature: [batch, width]} -> the answers of its task.
 
     Features are called there as data.tensor_names says. A model with user_tower and item_tower has them there too, as
-    functions of that side's features alone that return {"vector": [batch, dim]}.
+    functions of that side's features alone that return {"vector": [batch, dim]}. One that answers with items has
+    `every_item` there too, which returns {"score": [batch, codes]}, of all items whatever the list holds.
     """
     tf = tensorflow()
     names = data.tensor_names(inputs.features)
@@ -32,6 +34,12 @@ def save(model: Any, task: Task, inputs: data.Inputs, folder: Path) -> None:
     # Only the variables are tracked: Keras' own format holds a trace of every layer, and takes far longer to write.
     module.weights = model.variables
     module.score = tf.function(score, input_signature=[signature], autograph=False)
+    if hasattr(model, "every_item"):
+        module.every_item = tf.function(
+            lambda columns: {SCORE: model.every_item({name: columns[tensor] for name, tensor in names.items()})},
+            input_signature=[signature],
+            autograph=False,
+        )
     for side in ("user", "item"):
         if hasattr(model, f"{side}_tower"):
             setattr(module, f"{side}_tower", _tower(model, side, inputs))

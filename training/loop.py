@@ -107,8 +107,9 @@ class Loop:
             job.folders[0], job.inputs, job.config.batch_size, self._shuffle_seed, job.task.label_dtype
         )
         labels = data.targets(job.folders[1], job.inputs)
-        if hasattr(self.networks.trained.optimizer, "prepare"):
-            self.networks.trained.optimizer.prepare(self.networks.trained.trainable_variables)
+        optimizer, variables = self.networks.trained.optimizer, self.networks.trained.trainable_variables
+        # State that the first step made would have it traced twice.
+        (optimizer.prepare if hasattr(optimizer, "prepare") else optimizer._create_all_weights)(variables)
         while not self.finished:
             tensorflow().random.set_seed(job.seed)
             self._pass()

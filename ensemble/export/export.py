@@ -22,7 +22,7 @@ from ensemble.export.plan import Plan
 from ensemble.export.shapes import shaped
 from ensemble.export.trial import Request, Trial, check_same, tried
 from ensemble.export.widened import widened
-from ensemble.export.write import Version, raw, write_ensemble, write_example, write_graphs, write_part
+from ensemble.export.write import Version, raw, write_card, write_ensemble, write_example, write_graphs, write_part
 from ensemble.graphs.onnx_file import OnnxFile
 from ensemble.manifest import Manifest, packages, record
 from ensemble.repository import MANIFEST, next_version, publish, writing
@@ -59,9 +59,11 @@ def export(
     warmup: pl.DataFrame,
     *,
     stable: bool = True,
+    card: str = "",
 ) -> Exported:
     """Write the features and one model as the next version; see `export_plan`.
 
+    `card` is the model card in Markdown, a file of the version like any other; without one there is no such file.
     `score` FP32 [1] is among the model's outputs, or [k] beside an output `item`. ArtifactError also when the
     fingerprints differ.
     """
@@ -74,7 +76,7 @@ def export(
     )
     outputs = {name: f"model/{name}" for name in dict.fromkeys((SCORE, *(spec.name for spec in scorer.outputs)))}
     deployment = Deployment(parts, outputs)
-    order = _Order(repository, config, request, metrics, warmup, features.fingerprint, {}, stable)
+    order = _Order(repository, config, request, metrics, warmup, features.fingerprint, {}, stable, card)
     return _export(deployment, order, () if ITEM in outputs else (_SCORE,))
 
 
@@ -117,6 +119,7 @@ class _Order:
     fingerprint: str
     about: Mapping[str, Any]
     stable: bool
+    card: str = ""
 
 
 def _export(deployment: Deployment, order: _Order, expected: Sequence[TensorSpec] = ()) -> Exported:
@@ -143,6 +146,7 @@ def _export(deployment: Deployment, order: _Order, expected: Sequence[TensorSpec
             write_part(version, part, target, found.inputs[part.role][: config.warmup_rows])
         write_ensemble(version, target)
         write_example(version, tuple(target.outputs), order.warmup)
+        write_card(version, order.card)
         _record(version, order, (wanted or found).answers[-1])
         models = tuple(version.model(role) for role in target.roles)
         text = _write_manifest(version, target, models, order)

@@ -23,6 +23,7 @@ from ensemble.warmup import write_warmup
 from etl.names import FINGERPRINT, REQUEST
 
 EXAMPLE = "request.example.json"
+CARD = "model_card.md"
 GRAPH = "model.onnx"
 _EXAMPLE_ROWS = 2
 
@@ -114,6 +115,13 @@ def write_example(version: Version, outputs: Sequence[str], warmup: pl.DataFrame
     body["outputs"] = [{"name": name} for name in outputs]
     path = version.folder / version.config.name / str(version.number) / EXAMPLE
     path.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+
+
+def write_card(version: Version, card: str) -> None:
+    """Write the model card beside the manifest, which names its hash; none where there is no card."""
+    if card:
+        path = version.folder / version.config.name / str(version.number) / CARD
+        path.write_text(card, encoding="utf-8")
 
 
 def raw(rows: pl.DataFrame, request: RequestSchema) -> pl.DataFrame:

@@ -37,6 +37,8 @@ def export(context: Context) -> dict[str, Any]:
     from ensemble.graphs.vocabularies import save_features
     from ensemble.spec import RequestSchema
     from etl.compiler import to_onnx as features_to_onnx
+    from mews.card import gather
+    from training.card import render
     from training.export.onnx import to_onnx as model_to_onnx
 
     run, config = context.run, context.config
@@ -63,6 +65,7 @@ def export(context: Context) -> dict[str, Any]:
         metrics,
         rows,
         stable=config.export.stable,
+        card=render(gather(run, config)),
     )
     says = f"{done.name} version {done.version}, {config.export.shape}: {', '.join(done.models)}"
     return {

@@ -32,6 +32,10 @@ def test_a_run_is_registered_promoted_and_told_of(demo: Demo, tmp_path: Path) ->
     assert not [place for place in kept if place.endswith((".pkl", ".pickle"))]
     assert card in [path.read_text() for path in (run / "registry").rglob("model_card.md")]
 
+    exported = run / "repository" / "mews" / "1"
+    assert (exported / "model_card.md").read_text() == card, "the version that is served has the same card"
+    assert "mews/1/model_card.md" in json.loads((exported / "manifest.json").read_text())["files"]
+
     promoted = mews("models", "promote", "--run", run, "--json")
     assert promoted.returncode == 0, promoted.stderr
     assert last_json(promoted)["aliases"] == ["champion"]
@@ -41,3 +45,9 @@ def test_a_run_is_registered_promoted_and_told_of(demo: Demo, tmp_path: Path) ->
     assert ("repository", 1, "exported") in told
     assert all(one["by"] and one["at"] for one in history)
     assert not leftovers(run)
+
+    assert mews("verify", "1", "--run", run).returncode == 0
+    (exported / "model_card.md").write_text(card + "It is better than it is.")
+    changed = mews("verify", "1", "--run", run)
+    assert changed.returncode == 1
+    assert "mews/1/model_card.md: changed" in changed.stderr

@@ -2,7 +2,7 @@
 
 A model of rows is asked for every pair of a user's and an item's latest features; what belongs to neither (the hour,
 the device of a visit) is the same for all pairs: its median, or its commonest code. A model with a tower for each side
-is asked for vectors, whose dot products rank as its scores do. A model of item lists is asked with its held-out lists.
+is asked for vectors, whose dot products rank as its scores do. A model of item lists is asked with each user's list.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from etl.errors import ArtifactError
+from etl.names import SCORE
 from training import data
 from training.data import Array, Feature
 from training.evaluation.interactions import FIRST, ids
@@ -24,6 +25,7 @@ from training.tensorflow import quiet, tensorflow
 from training.train import read_training
 
 _ROWS = 65_536
+_LISTS = 512
 
 
 class Recommender(Protocol):
@@ -182,29 +184,33 @@ class TwoTowers:
 
 @dataclass
 class ListModel:
-    """A model that answers a list of items with the best ones; `users` are rows of the split it is asked with.
+    """A model that scores every item for a list of items.
 
-    It names only its best k: scores of other items are -inf, and cutoffs beyond k mean nothing.
+    `columns` are the features of the lists that users are asked with, {feature: [lists, width]}, `lists` the place
+    of each user code's list among them, and `places` the model's own code of each item code, -1 where it knows none:
+    both int64 [codes]. `item_codes` is how many codes it has itself.
     """
 
     name: str
     module: Any
     features: tuple[Feature, ...]
     columns: dict[str, Array]
-    items: int
+    lists: Array
+    places: Array
+    item_codes: int
 
     def scores(self, users: Array) -> Array:
-        """Return the scores of the k best items of each row."""
+        """Return the logits of every item that the model knows, those of the list too."""
         tf, names = tensorflow(), data.tensor_names(self.features)
-        made = np.full((len(users), self.items), -np.inf, "float32")
-        for start in range(0, len(users), 1024):
-            rows = users[start : start + 1024]
+        made = np.full((len(users), len(self.places)), -np.inf, "float32")
+        known = np.flatnonzero(self.places >= 0)
+        for start in range(0, len(users), _LISTS):
+            rows = self.lists[users[start : start + _LISTS]]
             with quiet():
-                answers = self.module.score(
+                found = self.module.every_item(
                     {tensor: tf.constant(self.columns[name][rows]) for name, tensor in names.items()}
                 )
-            codes, scores = answers["item"].numpy(), answers["score"].numpy()
-            np.put_along_axis(made[start : start + len(rows)], codes.astype("int64"), scores, 1)
+            made[start : start + len(rows), known] = found[SCORE].numpy()[:, self.places[known]]
         return made
 
 
@@ -214,13 +220,7 @@ def open_model(model: Path, folders: Sequence[Path], name: str | None = None) ->
     ConfigError when the features have no user_id or item_id, ArtifactError when they come from another graph.
     """
     facts = read_training(model)
-    if (made := data.fingerprint(*folders)) != facts["fingerprint"]:
-        raise ArtifactError(
-            f"features in {folders[0].parent}",
-            expected=f"fingerprint {facts['fingerprint'][:12] or 'none'}, as the model in {model}",
-            received=made[:12] or "none",
-            hint="Train again on these features.",
-        )
+    _check_graph(facts, model, *folders)
     features = read_features(facts)
     ids(features)
     module = load_module(model)
@@ -228,13 +228,28 @@ def open_model(model: Path, folders: Sequence[Path], name: str | None = None) ->
     return kind(name or facts["config"]["name"], module, features, latest(folders, features))
 
 
-def open_list_model(model: Path, split: Path, items: int, name: str | None = None) -> ListModel:
-    """Return a model folder of item lists as a Recommender over the rows of `split`; `items` is the number of codes."""
+def open_list_model(model: Path, split: Path, lists: Array, places: Array, name: str | None = None) -> ListModel:
+    """Return a model folder of item lists as a Recommender; the rows of `split` are what `lists` point to.
+
+    ArtifactError when they come from another graph than the model's.
+    """
     facts = read_training(model)
+    _check_graph(facts, model, split)
     features = read_features(facts)
     batches = list(data.batches(split, features))
     columns = {each.name: np.concatenate([batch[each.name] for batch in batches]) for each in features}
-    return ListModel(name or facts["config"]["name"], load_module(model), features, columns, items)
+    codes, module = facts["items"] + FIRST, load_module(model)
+    return ListModel(name or facts["config"]["name"], module, features, columns, lists, places, codes)
+
+
+def _check_graph(facts: dict[str, Any], model: Path, *folders: Path) -> None:
+    if (made := data.fingerprint(*folders)) != facts["fingerprint"]:
+        raise ArtifactError(
+            f"features in {folders[0].parent}",
+            expected=f"fingerprint {facts['fingerprint'][:12] or 'none'}, as the model in {model}",
+            received=made[:12] or "none",
+            hint="Train again on these features.",
+        )
 
 
 def load_module(model: Path) -> Any:

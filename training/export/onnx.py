@@ -15,10 +15,10 @@ from etl.errors import MewsError
 from etl.graph import Column
 from etl.names import FINGERPRINT, ITEM, SCORE, TAGS
 from etl.onnx_files import move_graph, save_graph
-from training.data import Feature
 from training.export.foreign import Call, Network, Score, foreign
 from training.export.large import convert
 from training.export.ranked import misplaced
+from training.inputs import Feature
 from training.predict import load_answers, read_features
 from training.tensorflow import quiet, tensorflow
 from training.train import read_training

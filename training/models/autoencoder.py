@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from training.config import ModelConfig
-from training.data import Inputs
+from training.inputs import Inputs
 from training.models.item_lists import FIRST, item_model, lists
 from training.models.registry import model
 from training.tensorflow import tensorflow

@@ -8,7 +8,7 @@ from typing import Any
 
 from etl.errors import ConfigError
 from training.config import ModelConfig
-from training.data import Feature, Inputs, tagged
+from training.inputs import Feature, Inputs, tagged
 from training.models.layers import masked_embedding_table
 from training.models.tables import grouped_embeddings
 from training.tensorflow import merlin_models, tensorflow

@@ -8,7 +8,7 @@ from typing import Any
 
 from etl.errors import ConfigError
 from training.config import ModelConfig
-from training.data import Feature, Inputs
+from training.inputs import Feature, Inputs
 from training.tensorflow import tensorflow
 
 # Codes are joined as the digits of a number to this base, modulo a prime; the products stay below 2^63.

@@ -7,7 +7,7 @@ from typing import Any
 
 from etl.errors import ConfigError
 from training.config import ModelConfig
-from training.data import Feature, Inputs, of_side
+from training.inputs import Feature, Inputs, of_side
 from training.models.blocks import (
     Compute,
     body,

@@ -119,6 +119,10 @@ def item_model() -> Any:
             known = tf.reduce_sum(tf.cast(codes >= FIRST, "int64"), 1, keepdims=True)
             return {"item": tf.cast(items, "int64"), "score": score, "known": known}
 
+        def every_item(self, columns: dict[str, Any]) -> Any:
+            """The logits of all codes, [batch, codes], items of the history as all others: what rankings compare."""
+            return self(columns, training=False)
+
         def train_step(self, given: Any) -> dict[str, Any]:
             columns, labels, *weights = given
             targets = tf.cast(labels[:, 0], "int64")

@@ -28,16 +28,21 @@ def lazy_adam() -> Any:
             self._copies: dict[int, list[Any]] = {}  # by variable; no state, so no part of a checkpoint
 
         def prepare(self, variables: Any) -> None:
-            """Make the moments of these variables now, and hold the large ones in large pages."""
+            """Make all state of these variables now, and hold the large ones in large pages.
+
+            What a step makes when it is traced for the first time has it traced twice.
+            """
             self._create_all_weights(variables)
             for variable in variables:
                 for one in (variable, *(self.get_slot(variable, name) for name in ("m", "v"))):
                     in_large_pages(one)
+                if self._takes_rows(variable):
+                    self._copies_of(variable)
 
         def _resource_apply_sparse_duplicate_indices(
             self, grad: Any, handle: Any, indices: Any, apply_state: Any = None
         ) -> Any:
-            if tf.distribute.has_strategy() or handle.shape.rank != 2 or handle.dtype != tf.float32:
+            if not self._takes_rows(handle):
                 return super()._resource_apply_sparse_duplicate_indices(grad, handle, indices)
             where = handle.device, handle.dtype.base_dtype
             known = (apply_state or {}).get(where) or self._fallback_apply_state(*where)
@@ -56,6 +61,9 @@ def lazy_adam() -> Any:
                     for table, copy in zip(tables, copies, strict=True)
                 )
             )
+
+        def _takes_rows(self, table: Any) -> bool:
+            return not tf.distribute.has_strategy() and table.shape.rank == 2 and table.dtype == tf.float32
 
         def _update(self, var: Any, m: Any, v: Any, grad: Any, known: Any) -> None:
             raw.ResourceApplyAdam(

@@ -8,7 +8,7 @@ from typing import Any
 
 from etl.errors import ConfigError
 from training.config import ModelConfig
-from training.data import Inputs
+from training.inputs import Inputs
 from training.models.blocks import body, by_kind, embeddings, feature_schema, top, vectors
 from training.models.registry import model
 from training.tensorflow import merlin_models, tensorflow

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.config import ModelConfig, TrainConfig
-from training.data import Inputs
+from training.inputs import Inputs
 from training.models.registry import build
 from training.tensorflow import tensorflow
 

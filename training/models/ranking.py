@@ -6,7 +6,7 @@ from typing import Any
 
 from etl.errors import ConfigError
 from training.config import ModelConfig
-from training.data import Inputs
+from training.inputs import Inputs
 from training.models.blocks import (
     Compute,
     body,

@@ -11,7 +11,7 @@ from typing import Any
 
 from etl.errors import ConfigError
 from training.config import ModelConfig
-from training.data import Inputs
+from training.inputs import Inputs
 from training.models.catalog import MODELS
 from training.models.lazy_adam import lazy_adam
 from training.tensorflow import quiet, tensorflow

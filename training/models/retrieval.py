@@ -6,9 +6,10 @@ from typing import Any
 
 from etl.errors import ConfigError
 from training.config import ModelConfig
-from training.data import Inputs
+from training.inputs import Inputs
 from training.models.registry import model
-from training.models.two_sided import Learning, catalogue, sides, softmax, tower_class, two_sided
+from training.models.towers import catalogue, sides, tower_class
+from training.models.two_sided import Learning, softmax, two_sided
 
 
 @model("two_tower")

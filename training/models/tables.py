@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from training.data import Feature, Inputs
+from training.inputs import Feature, Inputs
 from training.tensorflow import tensorflow
 
 _SPREAD = 0.05  # Merlin's tables begin between -0.05 and 0.05

@@ -6,10 +6,11 @@ from functools import partial
 from typing import Any
 
 from training.config import ModelConfig
-from training.data import Inputs
+from training.inputs import Inputs
 from training.models.registry import model
 from training.models.retrieval import strategy
-from training.models.two_sided import Learning, catalogue, sides, tower_class, two_sided
+from training.models.towers import catalogue, sides, tower_class
+from training.models.two_sided import Learning, two_sided
 from training.tensorflow import tensorflow
 
 

@@ -8,7 +8,7 @@ rows, apart from the vectors, so that the answer is a probability and items rank
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,45 +16,21 @@ from typing import Any
 
 import numpy as np
 
-from etl.errors import ConfigError
 from training import data
 from training.config import ModelConfig
-from training.data import Feature, Inputs
-from training.models.blocks import grouped, vectors
 from training.models.in_batch import cross_entropy
-from training.models.negatives import (
-    Catalogue,
-    Drawn,
-    counts,
-    draw,
-    hardest,
-    masked,
-    others,
-    read_catalogue,
-    semi_hard,
-)
-from training.tensorflow import merlin_models, tensorflow
+from training.models.negatives import Catalogue, Drawn, counts, draw, hardest, masked, others, semi_hard
+from training.models.towers import Sides
+from training.tensorflow import tensorflow
 
 # The two numbers have the vectors' learning rate, and a longer way to go.
 _PACE = 10.0
 _JUDGED_ITEMS = 1000
 _JUDGED_ROWS = 8192
 _SMALLEST = 1e-9
-_DRAWN = ("uniform", "popularity", "hard")
-
 
 Loss = Callable[[Any, Any, Any], Any]
 """(the chosen item's score [rows], those of others [rows, candidates], whether each may count) -> losses [rows]."""
-
-
-@dataclass(frozen=True)
-class Sides:
-    """The features of a two-sided model, the ids being among them; `user` is None where no feature is a user's id."""
-
-    users: tuple[Feature, ...]
-    items: tuple[Feature, ...]
-    user: Feature | None
-    item: Feature
 
 
 @dataclass(frozen=True)
@@ -65,78 +41,6 @@ class Learning:
     strategy: str
     temperature: float
     corrects: bool
-
-
-def sides(inputs: Inputs, name: str) -> Sides:
-    """Return the features of either side; ConfigError without a user's feature or without the item's id."""
-    users, items = (data.of_side(inputs.features, side) for side in ("user", "item"))
-    item = data.tagged(items, "item_id")
-    if not users or item is None or item.length or not item.categorical:
-        missing = "features of the user" if item is not None else "an item id"
-        raise ConfigError(
-            f"the model {name}",
-            expected=f"{missing}, by the tags of the features",
-            received=", ".join(feature.name for feature in inputs.features),
-            hint="Say which columns are the ids (roles user and item) and whose properties others are (side).",
-        )
-    return Sides(users, items, data.tagged(users, "user_id"), item)
-
-
-def catalogue(inputs: Inputs, found: Sides) -> Catalogue:
-    """Read the items that training draws from; ConfigError for inputs that come from no folder."""
-    if inputs.folder is None:
-        raise ConfigError("the items of the training rows", expected="features in a folder", received="none")
-    return read_catalogue(inputs.folder, found.items, found.item, inputs.label)
-
-
-@cache
-def tower_class() -> Any:
-    """Return the class Tower."""
-    tf, mm = tensorflow(), merlin_models()
-
-    class Tower(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
-        """The features of one side -> their vector [batch, dim]; other features are passed over.
-
-        Without `dim` there are no layers: the embeddings are the vector. `table` is their size, if not the
-        configuration's. `ones` adds a 1 at the end, which an item's last number, its bias, is multiplied with.
-        """
-
-        def __init__(
-            self,
-            inputs: Inputs,
-            features: Sequence[Feature],
-            config: ModelConfig,
-            seed: int,
-            *,
-            dim: int | None,
-            table: int | None = None,
-            normalised: bool = False,
-            ones: bool = False,
-            name: str,
-        ) -> None:
-            super().__init__(name=name)
-            self.codes = [feature.name for feature in features if feature.categorical]
-            self.lists = {feature.name for feature in features if feature.length}
-            self.values = [feature.name for feature in features if not feature.categorical]
-            self.normalised, self.ones = normalised, ones
-            self.tables = grouped(inputs, self.codes, config, seed, dim=table) if self.codes else None
-            self.hidden: Any = mm.MLPBlock(config.top, dropout=config.dropout or None) if dim else None
-            self.last: Any = tf.keras.layers.Dense(dim) if dim else None
-
-        def call(self, columns: dict[str, Any], training: bool = False) -> Any:
-            found = [columns[name] for name in self.values]
-            if self.tables is not None:
-                shaped = {n: columns[n][..., None] if n in self.lists else columns[n] for n in self.codes}
-                found += vectors(self.tables, shaped, self.codes, training)
-            vector = tf.concat(found, 1)
-            if self.last is not None:
-                vector = self.last(self.hidden(vector, training=training))
-            if self.normalised:
-                vector = tf.math.l2_normalize(vector, 1)
-            vector = tf.concat([vector, tf.ones_like(vector[:, :1])], 1) if self.ones else vector
-            return tf.cast(vector, "float32")
-
-    return Tower
 
 
 @dataclass(frozen=True)
@@ -205,8 +109,7 @@ def two_sided() -> Any:
 
         def train_step(self, given: Any) -> dict[str, Any]:
             columns, labels, *weights = given
-            if self.learning.strategy in _DRAWN:
-                columns = self._latest(columns)
+            columns = self._latest(columns)
             labels = tf.cast(labels[:, 0], "float32")
             weight = tf.ones_like(labels) if not weights or weights[0] is None else tf.reshape(weights[0], [-1])
             with tf.GradientTape() as tape:
@@ -221,7 +124,8 @@ def two_sided() -> Any:
         def _latest(self, columns: Any) -> Any:
             """The columns with the item's features as the catalogue has them.
 
-            What a row says of its item may tell that it was chosen: an item that is drawn has no such row.
+            What a row says of its item tells which row it is: an item that is drawn has none, and those of a batch
+            have another's. A count that grows, say, would tell the rows of one day from all others.
             """
             return {**columns, **self.draws.of(columns[self.found.item.name][:, 0])}
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from etl.errors import ConfigError
+from etl.errors import ConfigError, MewsError
 from training.history import Epoch
 from training.registry.config import RegistryConfig, without_secrets
 from training.registry.store import Store
@@ -52,7 +52,8 @@ def live(uri: str, facts: Mapping[str, Any]) -> Iterator[_Live]:
     try:
         yield _Live(store, run_id)
     except BaseException:
-        store.end(run_id, finished=False)
+        with suppress(MewsError):  # the server may be what failed
+            store.end(run_id, finished=False)
         raise
     store.end(run_id, finished=True)
 

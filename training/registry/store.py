@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,11 @@ from etl.atomic import atomic_file
 from etl.errors import ArtifactError, ConfigError, MewsError
 from training import sqlite_file
 from training.registry.config import RegistryConfig
+from training.registry.server import check_answers
+from training.registry.version import Entry, Version, event_tag, version_of
 
 DATABASE, ARTIFACTS = "mlflow.sqlite", "artifacts"
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-_EVENT = "mews.event."
-"""Begins the names of tags that hold one event each, numbered, as JSON."""
 _TABLE = "registered_models"
 _LONGEST = 5000
 """Characters of a parameter or tag that every MLflow keeps."""
@@ -38,34 +37,10 @@ _QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-
-
-@dataclass(frozen=True)
-class Version:
-    """A registered version: `created` in UTC (ISO 8601), `events` what happened to it, oldest first."""
-
-    number: int
-    created: str
-    aliases: tuple[str, ...]
-    tags: Mapping[str, str]
-    events: tuple[Mapping[str, Any], ...]
-    run_id: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the version as plain values."""
-        found = {**self.__dict__, "version": self.number, "aliases": list(self.aliases), "tags": dict(self.tags)}
-        return {key: value for key, value in found.items() if key != "number"} | {"events": list(self.events)}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What is registered: parameters and metrics by name, tags of the version, and files by their place in it."""
-
-    parameters: Mapping[str, str]
-    metrics: Mapping[str, float]
-    tags: Mapping[str, str]
-    files: Mapping[str, Path]
+_TOGETHER = 100
+"""Parameters and metrics that every MLflow takes in one request."""
 
 
 class Store:
@@ -84,22 +59,26 @@ class Store:
         """Whether there is a registry; of a server this is taken for granted."""
         return self.file is None or self.file.exists()
 
+    def check(self) -> None:
+        """ArtifactError, within seconds, when the server does not answer or the file is broken."""
+        if self.file is None:
+            check_answers(self.uri)
+        else:
+            self._check(self.file)
+
     def register(self, entry: Entry, event: Mapping[str, Any]) -> Version:
         """Keep the entry as the next version and make it the challenger; returns it."""
         with self._asked():
             client, experiment = self._client, self._experiment()
             run = client.create_run(experiment, tags={"mews.model": self.config.name})
             run_id = run.info.run_id
-            for name, value in entry.parameters.items():
-                client.log_param(run_id, name, value[:_LONGEST])
-            for name, number in entry.metrics.items():
-                client.log_metric(run_id, _metric_name(name), number)
+            self._log(run_id, entry.parameters, entry.metrics)
             for place, path in entry.files.items():
-                _log(client, run_id, path, place)
+                _log_file(client, run_id, path, place)
             client.set_terminated(run_id)
             if not client.search_registered_models(f"name = '{self.config.name}'"):
                 client.create_registered_model(self.config.name)
-            tags = {**entry.tags, _event_tag(0): json.dumps(dict(event))}
+            tags = {**entry.tags, event_tag(0): json.dumps(dict(event))}
             source = f"{run.info.artifact_uri}/model"
             made = client.create_model_version(self.config.name, source, run_id, tags=tags)
             client.set_registered_model_alias(self.config.name, CHALLENGER, made.version)
@@ -109,15 +88,23 @@ class Store:
         """Start a run that is told of while it trains; returns its id."""
         with self._asked():
             run_id = str(self._client.create_run(self._experiment(), tags={"mews.model": self.config.name}).info.run_id)
-            for name, value in parameters.items():
-                self._client.log_param(run_id, name, value[:_LONGEST])
+            self._log(run_id, parameters, {})
         return run_id
 
     def tell(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
         """Add a point to the curves of such a run."""
         with self._asked():
-            for name, number in metrics.items():
-                self._client.log_metric(run_id, _metric_name(name), number, step=step)
+            self._log(run_id, {}, metrics, step)
+
+    def _log(self, run_id: str, parameters: Mapping[str, str], metrics: Mapping[str, float], step: int = 0) -> None:
+        """Add all of them to a run, many at a time: with a server each request takes milliseconds."""
+        from mlflow.entities import Metric, Param
+
+        now = time.time_ns() // 1_000_000
+        told = [Param(name, value[:_LONGEST]) for name, value in parameters.items()]
+        points = [Metric(_metric_name(name), number, now, step) for name, number in metrics.items()]
+        for at in range(0, max(len(told), len(points)), _TOGETHER):
+            self._client.log_batch(run_id, points[at : at + _TOGETHER], told[at : at + _TOGETHER])
 
     def end(self, run_id: str, finished: bool) -> None:
         """End such a run."""
@@ -136,7 +123,7 @@ class Store:
             for alias, number in named[0].aliases.items():
                 aliases.setdefault(int(number), []).append(alias)
             found = self._found()
-        made = (_version(one, tuple(sorted(aliases.get(int(one.version), ())))) for one in found)
+        made = (version_of(one, tuple(sorted(aliases.get(int(one.version), ())))) for one in found)
         return sorted(made, key=lambda one: one.number)
 
     def _found(self) -> list[Any]:
@@ -183,7 +170,7 @@ class Store:
     def note(self, version: Version, event: Mapping[str, Any]) -> None:
         """Add an event to those of a version, which was read since the last one."""
         with self._asked():
-            tag = _event_tag(len(version.events))
+            tag = event_tag(len(version.events))
             self._client.set_model_version_tag(self.config.name, str(version.number), tag, json.dumps(dict(event)))
 
     def set_alias(self, alias: str, version: Version) -> None:
@@ -200,8 +187,7 @@ class Store:
     def _client(self) -> Any:
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
-        if self.file is not None:
-            self._check(self.file)
+        self.check()
         from mlflow import MlflowClient
 
         for name in ("mlflow", "alembic"):
@@ -249,7 +235,7 @@ class Store:
             ) from error
 
 
-def _log(client: Any, run_id: str, path: Path, place: str) -> None:
+def _log_file(client: Any, run_id: str, path: Path, place: str) -> None:
     if path.is_dir():
         client.log_artifacts(run_id, str(path), place)
         return
@@ -261,21 +247,6 @@ def _log(client: Any, run_id: str, path: Path, place: str) -> None:
 
 def _metric_name(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "_-. /:" else "_" for letter in name)
-
-
-def _event_tag(number: int) -> str:
-    return f"{_EVENT}{number:05d}"
-
-
-def _version(found: Any, aliases: tuple[str, ...]) -> Version:
-    named = sorted(name for name in found.tags if name.startswith(_EVENT))
-    try:
-        events = tuple(json.loads(found.tags[name]) for name in named)
-    except ValueError as error:
-        raise ArtifactError(f"events of version {found.version}", expected="JSON", received=str(error)) from error
-    tags = {name: value for name, value in found.tags.items() if name not in named}
-    created = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
-    return Version(int(found.version), created, aliases, tags, events, found.run_id)
 
 
 def _told(error: Exception) -> str:

@@ -9,12 +9,12 @@ from scipy.stats import ttest_rel
 
 from etl.errors import DataError
 from training.config import EvaluateConfig
-from training.data import Feature
 from training.evaluation import beyond_accuracy, slices
 from training.evaluation.clicks import evaluate
 from training.evaluation.interactions import Cases, Interactions
 from training.evaluation.ranking import Ranked, found, measures
 from training.evaluation.significance import against, holm, paired, paired_auc
+from training.inputs import Feature
 
 FEW = EvaluateConfig(bootstrap=60)
 # Items 3 to 6: had by 4, 2, 1 and 1 of four users.

@@ -17,11 +17,11 @@ from etl.sources.movielens import MovieLens
 from etl.sources.split import split
 from training import baselines
 from training.config import EvaluateConfig
-from training.data import Feature
 from training.evaluation import interactions
 from training.evaluation.held_out import judge, sliced
 from training.evaluation.ranking import rank
 from training.evaluation.recommender import latest, open_model
+from training.inputs import Feature
 from training.predict import load, predict, read_features
 from training.train import Trained, read_training
 

@@ -25,7 +25,8 @@ from training.config import EvaluateConfig
 from training.evaluation.clicks import evaluate
 from training.registry.config import RegistryConfig, without_secrets
 from training.registry.promotion import Judged, judge
-from training.registry.store import DATABASE, Entry, Store, Version
+from training.registry.store import DATABASE, Store
+from training.registry.version import Entry, Version
 
 CONFIG = RegistryConfig()
 BY = {"event": "registered", "at": "2026-01-02T03:04:05+00:00", "by": "ada@desk"}
