@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +25,9 @@ CUTOFFS = (1, 2, 5, 10, 20, 50, 100)
 
 class Ground:
     """The split of a run, read when first needed and then kept, so that everybody is judged on the same cases."""
+
+    has_clicks = True
+    """Whether test rows have a label, by which scores of rows are judged."""
 
     def __init__(self, run: Run, config: PipelineConfig) -> None:
         self.run, self.config = run, config
@@ -73,6 +77,14 @@ class Ground:
 
         table = latest([self.part("train"), self.part("valid")], self.inputs.features)
         return item_vectors(self.inputs.features, table, self.train)[0]
+
+    def asking(self, baseline: Any) -> Any:
+        """Return a fitted baseline as a Recommender of the cases."""
+        return baseline
+
+    def each(self, codes: Array, values: Mapping[str, Array]) -> tuple[Array, dict[str, Array]]:
+        """Return who is drawn again in intervals and tests, and their metrics, of the metrics of the cases `codes`."""
+        return codes, dict(values)
 
     @property
     def cutoffs(self) -> tuple[int, ...]:

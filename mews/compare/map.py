@@ -21,8 +21,14 @@ _ROWS, _RAW, _WORDS = "__rows", "__raw", "__words"
 
 
 def vectors_of(recommender: Any, model: Path, ground: Ground) -> Array | None:
-    """Return a vector for each item code, [codes, dim]: the item tower's, else the item's embedding table; or None."""
+    """Return a vector for each item code, [codes, dim]: the item tower's, else the item's embedding table; or None.
+
+    A model of item lists has a vocabulary of its own: items that it does not know are zeros.
+    """
     codes = len(ground.cases.candidates)
+    if hasattr(recommender, "item_codes"):
+        own = _table(model, recommender.item_codes)
+        return None if own is None else np.where((recommender.places >= 0)[:, None], own[recommender.places], 0)
     if hasattr(recommender, "vectors"):
         found = np.asarray(recommender.vectors)
         made = np.zeros((codes, found.shape[1]), "float32")

@@ -40,17 +40,10 @@ def measure_model(job: Job) -> None:
     """Judge a trained model's scores of the test rows, its ranking, its size and its speed; writes the folder `out`."""
     from training.evaluation.recommender import open_model
     from training.predict import predict
-    from training.train import read_training
 
-    ground, facts = job.ground, read_training(job.model)
+    ground, found = job.ground, _trained(job)
     scores = predict(job.model, ground.part("test"), job.progress)
-    metrics, curves = click_metrics(ground.labels, scores, ground.config.evaluate, ground.config.seed)
-    found: dict[str, Any] = {
-        "train_seconds": facts["seconds"], "samples_per_s": facts["samples_per_s"],
-        "parameters": cost.parameters(job.model), "best_epoch": facts["best_epoch"],
-        "history": json.loads((job.model / "history.json").read_text(encoding="utf-8")),
-        "metrics": metrics, "curves": curves, "data": ground.facts(), "notes": [],
-    }  # fmt: skip
+    found["metrics"], found["curves"] = click_metrics(ground.labels, scores, ground.config.evaluate, ground.config.seed)
     users: Mapping[str, Any] = {}
     try:
         recommender = open_model(job.model, [ground.part("train"), ground.part("valid")], job.name)
@@ -58,12 +51,44 @@ def measure_model(job: Job) -> None:
         found["map"] = item_map(vectors_of(recommender, job.model, ground), ground)
     except MewsError as error:  # the data has no ids, or nobody to ask: the scores of rows stand without
         found["notes"].append(f"no ranking: {' '.join(str(error).split())}")
+    _served(job, ground.part("test"), found)
+    _write(job.out, found, users)
+
+
+def measure_lists(job: Job, recommender: Any, test: Path) -> None:
+    """Judge a model of item lists by its scores of all items for the list of each user; writes the folder `out`.
+
+    `test` are features as the model reads them, for the time of an answer: its best items, of one list. There are no
+    probabilities of rows, so AUC alone says how test rows are ordered.
+    """
+    found = _trained(job)
+    users = _ranked(recommender, job, found)
+    _of_pairs(recommender, job, found)
+    found["map"] = item_map(vectors_of(recommender, job.model, job.ground), job.ground)
+    _served(job, test, found)
+    _write(job.out, found, users)
+
+
+def _trained(job: Job) -> dict[str, Any]:
+    """What the training of a model says, and room for the rest."""
+    from training.train import read_training
+
+    facts = read_training(job.model)
+    return {
+        "train_seconds": facts["seconds"], "samples_per_s": facts["samples_per_s"],
+        "parameters": cost.parameters(job.model), "best_epoch": facts["best_epoch"],
+        "history": json.loads((job.model / "history.json").read_text(encoding="utf-8")),
+        "metrics": {}, "curves": {}, "data": job.ground.facts(), "notes": [],
+    }  # fmt: skip
+
+
+def _served(job: Job, test: Path, found: dict[str, Any]) -> None:
+    """Add the size and the speed of the ONNX model, or a note why there is none, to `found`."""
     try:
-        answered = cost.served(job.model, ground.part("test"), job.progress)
-        metrics |= {name: _exact(value) for name, value in answered.items()}
+        answered = cost.served(job.model, test, job.progress)
+        found["metrics"] |= {name: _exact(value) for name, value in answered.items()}
     except MewsError as error:
         found["notes"].append(f"no ONNX: {' '.join(str(error).split())}")
-    _write(job.out, found, users)
 
 
 def measure_baseline(job: Job) -> None:
@@ -75,16 +100,25 @@ def measure_baseline(job: Job) -> None:
     started = time.perf_counter()
     recommender = fit(job.name, ground.train, ground.config.seed)
     seconds = time.perf_counter() - started
+    asked = ground.asking(recommender)
     found: dict[str, Any] = {
         "train_seconds": seconds, "samples_per_s": positives / max(seconds, 1e-9), "parameters": _numbers(recommender),
         "metrics": {}, "curves": {}, "data": ground.facts(), "notes": [],
     }  # fmt: skip
-    users = _ranked(recommender, job, found)
+    users = _ranked(asked, job, found)
+    _of_pairs(asked, job, found)
+    _write(job.out, found, users)
+
+
+def _of_pairs(recommender: Any, job: Job, found: dict[str, Any]) -> None:
+    """Add AUC and the curves of scores of the test rows' users and items to `found`, where there are clicks."""
+    ground = job.ground
+    if not ground.has_clicks:
+        return
     scores = ground.pair_scores(recommender)
     metrics, curves = ranked_click_metrics(ground.labels, scores, ground.config.evaluate, ground.config.seed)
     found["metrics"] |= metrics
     found["curves"] |= curves
-    _write(job.out, found, users)
 
 
 def _ranked(recommender: Any, job: Job, found: dict[str, Any]) -> dict[str, Any]:
@@ -93,17 +127,19 @@ def _ranked(recommender: Any, job: Job, found: dict[str, Any]) -> dict[str, Any]
 
     ground = job.ground
     ranked = rank(recommender, ground, job.progress)
-    users = {name: ranked.metrics[name] for name in _RANKED}
-    users |= {f"{name}_sampled": ranked.sampled[name] for name in _SAMPLED if name in ranked.sampled}
+    cases = {name: ranked.metrics[name] for name in {*_RANKED, *(f"recall@{k}" for k in ground.cutoffs)}}
+    cases |= {f"{name}_sampled": ranked.sampled[name] for name in _SAMPLED if name in ranked.sampled}
+    codes, each = ground.each(ranked.users, cases)
+    users = {name: each[name] for name in (*_RANKED, *(f"{name}_sampled" for name in _SAMPLED)) if name in each}
     found["metrics"] |= means(users, ground.config.evaluate, ground.config.seed)
     recall = {
         "k": list(ground.cutoffs),
-        "recall": [float(ranked.metrics[f"recall@{k}"].mean()) for k in ground.cutoffs],
+        "recall": [float(each[f"recall@{k}"].mean()) for k in ground.cutoffs],
     }
     found["curves"]["recall_at"] = recall
     found["metrics"] |= _shown(ranked, ground)
     found["data"] |= ground.ranked_facts()
-    return {"codes": ranked.users, **users}
+    return {"codes": codes, **users}
 
 
 def _shown(ranked: Any, ground: Ground) -> dict[str, dict[str, Any]]:
@@ -112,7 +148,7 @@ def _shown(ranked: Any, ground: Ground) -> dict[str, dict[str, Any]]:
 
     evaluate, seed = ground.config.evaluate, ground.config.seed
     made = beyond_accuracy(ranked, ground.train, ground.cases.candidates, ground.likeness, evaluate, 10, seed)
-    return {name: made[name] for name in _SHOWN}
+    return {name: made[name] for name in _SHOWN if made[name]["value"] is not None}
 
 
 def _exact(value: float) -> dict[str, Any]:

@@ -102,13 +102,12 @@ def summary(config: PipelineConfig, run: Run, found: Sequence[Entry]) -> dict[st
 
 def _notes(data: Mapping[str, Any], config: PipelineConfig) -> list[str]:
     """What the reader should know before trusting the figures."""
-    users = data.get("users")
+    users, who = data.get("users"), data.get("asked", "users")
     if users is None or users >= FEW_USERS:
         return []
-    hint = (
-        "" if config.split.by == "last-per-user" else "; with --set split.by=last-per-user every user with two is asked"
-    )
-    return [f"only {users} users have new positives of known items in the test rows, so rankings say little{hint}"]
+    every = config.split.by == "last-per-user" or who != "users"
+    hint = "" if every else "; with --set split.by=last-per-user every user with two is asked"
+    return [f"only {users} {who} have new positives of known items in the test rows, so rankings say little{hint}"]
 
 
 def _entry(entry: Entry, tested: Mapping[str, float]) -> dict[str, Any]:

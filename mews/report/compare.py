@@ -187,7 +187,7 @@ def _facts(compared: Facts) -> list[tuple[str, str]]:
     for part in ("train", "valid", "test"):
         if (rows := number((data.get("rows") or {}).get(part))) is not None:
             found.append((f"{part} rows", numbers.count(rows)))
-    for key, name in (("users", "users asked"), ("items", "items ranked")):
+    for key, name in (("users", f"{data.get('asked', 'users')} asked"), ("items", "items ranked")):
         if number(data.get(key)) is not None:
             found.append((name, numbers.count(data[key])))
     if number(data.get("click_rate")) is not None:
