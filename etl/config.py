@@ -56,6 +56,9 @@ class DataConfig(Section):
     at all; each rating is followed by `negatives` items that they had not rated, drawn evenly."""
     negatives: int = Field(default=3, ge=0)
     """Sampled non-purchases per purchase (online-retail), unrated items per rating (movielens, implicit feedback)."""
+    negative_power: float = Field(default=0.75, ge=0, le=1)
+    """online-retail: items are drawn by (purchases so far) ** this, as in word2vec; 0 draws all that are known alike.
+    The higher it is, the less a model of rows learns of popularity: for a full ranking take 0."""
     columns: dict[str, ColumnConfig] = Field(default_factory=dict)
     """Columns of a `table`; for other sources, changes to what they declare."""
 

@@ -31,8 +31,6 @@ from etl.sources.lines import csv_columns, scan_csv
 from etl.sources.parts import PartWriter, new_folder, parquet_schema, readable
 
 NEEDED = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
-POWER = 0.75
-"""Negatives are drawn by (purchases so far) ** POWER, as in word2vec."""
 MAX_WORDS = 6
 _STOP = {"and", "the", "for", "with", "set", "pack", "assorted", "design", "from"}
 COLUMNS = (
@@ -69,7 +67,7 @@ class OnlineRetail:
         limit = self.config.limit
         with new_folder(out) as folder:
             writer = PartWriter(folder)
-            for rows in _impressions(lines, self.config.negatives, self.seed):
+            for rows in _impressions(lines, self.config, self.seed):
                 writer.write(rows if limit is None else rows.head(limit - writer.rows))
                 progress("sample", writer.rows, limit, "rows")
                 if limit is not None and writer.rows >= limit:
@@ -143,7 +141,7 @@ class _Known:
             self.pairs[pair] = self.pairs.get(pair, 0) + 1
 
 
-def _impressions(lines: pl.DataFrame, negatives: int, seed: int) -> Iterator[pl.DataFrame]:
+def _impressions(lines: pl.DataFrame, config: DataConfig, seed: int) -> Iterator[pl.DataFrame]:
     if not lines.height:
         return
     rng = np.random.default_rng([seed, 2])
@@ -158,19 +156,20 @@ def _impressions(lines: pl.DataFrame, negatives: int, seed: int) -> Iterator[pl.
     items, users = len(codes), numbered["user"].n_unique()
     known = _Known(np.zeros(items), np.zeros(users), np.zeros(items), np.zeros(items, np.int64))
     for _, day in numbered.group_by("day", maintain_order=True):
-        frame = _one_day(day, known, negatives, rng)
+        frame = _one_day(day, known, config, rng)
         if frame.height:
             names = codes.gather(frame["item"]).alias("item_id"), words.gather(frame["text"]).alias("words")
             yield frame.with_columns(names).select([column.name for column in COLUMNS])
         known.learn(day)
 
 
-def _one_day(day: pl.DataFrame, known: _Known, negatives: int, rng: np.random.Generator) -> pl.DataFrame:
+def _one_day(day: pl.DataFrame, known: _Known, config: DataConfig, rng: np.random.Generator) -> pl.DataFrame:
     """The day's purchases of known items, each followed by its negatives: known items not bought that day."""
+    negatives = config.negatives
     items = len(known.item_counts)
     bought_today = np.unique((day["user"] * items + day["item"]).to_numpy())
     shown = day.filter(pl.Series(known.item_counts[day["item"].to_numpy()] > 0))
-    weights = np.cumsum(known.item_counts**POWER)
+    weights = np.cumsum(np.where(known.item_counts > 0, known.item_counts**config.negative_power, 0))
     user = np.repeat(shown["user"].to_numpy(), negatives + 1)
     row = np.repeat(np.arange(shown.height), negatives + 1)
     label = np.tile(np.arange(negatives + 1) == 0, shown.height)

@@ -53,6 +53,19 @@ def test_retail_negatives_are_known_items_the_user_did_not_buy_that_day(prepared
     assert 0.24 < rows["bought"].mean() < 0.28
 
 
+def test_retail_negatives_are_drawn_by_popularity_or_all_alike(real_data, tmp_path):
+    def purchases_of_negatives(power):
+        config = DataConfig(
+            source="online-retail", path=real_data / "online-retail", limit=200_000, negative_power=power
+        )
+        rows = open_source(config, 1).prepare(tmp_path / str(power)).scan().collect()
+        assert rows["item_purchases"].min() >= 1
+        return rows.filter(pl.col("bought") == 0)["item_purchases"].mean()
+
+    alike, half, by_popularity = (purchases_of_negatives(power) for power in (0.0, 0.5, 1.0))
+    assert alike < 0.8 * half < 0.8 * 0.9 * by_popularity
+
+
 def test_retail_features_are_what_was_known_when_the_day_began(prepared, real_data):
     rows = prepared("online-retail").scan().filter(pl.col("bought") == 1).collect()
     lines = pl.read_parquet(real_data / "online-retail" / "online_retail.parquet")

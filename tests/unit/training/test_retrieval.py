@@ -92,6 +92,8 @@ def write(folder: Path, columns: dict[str, Any]) -> None:
             codes("hour", 27),
             ColumnSchema("clicked", dtype="int8", tags=[Tags.TARGET, Tags.BINARY_CLASSIFICATION]),
         ]
+        if "visits" in columns:
+            schema.append(ColumnSchema("visits", dtype="float32", tags=[Tags.CONTINUOUS, Tags.USER]))
         (folder / ".merlin").mkdir()
         TensorflowMetadata.from_merlin_schema(Schema(schema)).to_json_file(str(folder / ".merlin"))
 
@@ -172,6 +174,19 @@ def popularity(features: Path) -> float:
 def test_each_finds_what_its_users_choose(name: str, changes: dict[str, Any], trained: Train, features: Path) -> None:
     users, items = vectors(trained(name, **changes), features)
     assert hit_rate(users @ items.T, features) > 1.3 * popularity(features)
+
+
+def test_what_grows_with_time_does_not_give_the_chosen_item_away(tmp_path: Path) -> None:
+    """Counts of the user and of the item that both grow tell which rows are of one day, not what the user chooses."""
+    first = 0
+    for seed, (name, count) in enumerate({"train": 6000, "valid": 1000, "test": 1500}.items()):
+        day = ((first + np.arange(count)) / 6000).astype("float32")
+        write(tmp_path / name, world(count, seed) | {"weight": day, "visits": day})
+        first += count
+    long = {"top": [64, 32], "batch_size": 1024, "learning_rate": 0.01, "epochs": 8}
+    trained = train(tmp_path, ModelConfig(name="two_tower", **{**CONFIG, **long}), tmp_path / "model", seed=3)
+    users, items = vectors(trained.folder, tmp_path)
+    assert hit_rate(users @ items.T, tmp_path) > 1.3 * popularity(tmp_path)
 
 
 def test_a_history_serves_users_that_training_did_not_know(trained: Train, features: Path) -> None:
