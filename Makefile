@@ -1,5 +1,6 @@
 # make demo [DATA=<folder>]   sets up if need be, then takes data to a served, queried, measured ensemble in runs/demo
 # make test                   sets up if need be, runs all tests
+# make coverage               the same, and says which lines no test reaches (a third longer)
 # make peers                  installs the engines that `mews bench etl` measures beside Mews: DuckDB, PySpark (needs Java)
 # make peers-torch            installs PyTorch, some gigabytes, in an environment of its own, for `mews bench training`
 # make check                  lint, types, and what the repository promises about itself
@@ -13,7 +14,7 @@ DATA ?=
 DEMO_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: setup demo test check peers peers-torch kubeflow image-test lock clean
+.PHONY: setup demo test coverage check peers peers-torch kubeflow image-test lock clean
 
 setup:
 	@python3 bootstrap.py
@@ -22,6 +23,9 @@ demo: setup
 	@$(BIN)/mews demo $(if $(DATA),--data "$(DATA)") $(DEMO_ARGS)
 
 test: setup
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(TEST_ARGS)
+
+coverage: setup
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered $(TEST_ARGS)
 
 check: setup

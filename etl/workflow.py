@@ -66,9 +66,9 @@ def build(features: FeaturesConfig, columns: Sequence[RoleColumn], label: str | 
     """
     if features.workflow is not None:
         return load(features.workflow)
-    nvtabular = door.nvtabular()
     chains = features.chains or chains_from_roles(columns, features)
     _check_columns(chains, [column.name for column in columns])
+    nvtabular = door.nvtabular()  # takes seconds: after what can be said without it
     with door.quiet():
         output = sum((_chain(nvtabular.ops, chain) for chain in chains[1:]), start=_chain(nvtabular.ops, chains[0]))
         if labels := [label] if isinstance(label, str) else list(label or ()):
@@ -133,6 +133,7 @@ def load(reference: str) -> Any:
     file, _, function = reference.rpartition(":")
     if not file or not function.isidentifier():
         raise ConfigError(f"workflow {reference!r}", expected="file.py:function", received=repr(reference))
+    _check_file(Path(file))
     nvtabular = door.nvtabular()
     made = _call(_import(Path(file)), function, reference)
     if not isinstance(made, nvtabular.Workflow):
@@ -254,13 +255,16 @@ def _make(ops: ModuleType, name: str, arguments: Mapping[str, Any]) -> Any:
         raise ConfigError(f"operator {name}", expected=_one_of(allowed), received=received, hint=hint) from error
 
 
-def _import(path: Path) -> ModuleType:
+def _check_file(path: Path) -> None:
     if not path.is_file():
         raise ConfigError(
             f"workflow file {path}",
             expected="a Python file",
             received="nothing there" if not path.exists() else "a folder",
         )
+
+
+def _import(path: Path) -> ModuleType:
     name = f"mews_workflow_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
@@ -92,11 +94,11 @@ def test_polars_and_onnx_agree(case: Case) -> None:
 
 
 @by_name
-def test_fit_finds_what_nvtabular_finds(case: Case, tmp_path: Path) -> None:
+def test_fit_finds_what_nvtabular_finds(case: Case) -> None:
     if "polars" in case.gaps:
         return
     found = answer(case)
-    ours = _fit(found.unfitted, case.fit, tmp_path)
+    ours = _fit(case)
     for mine, theirs in zip(ours.nodes, found.graph.nodes, strict=True):
         assert (mine.state is None) == (theirs.state is None)
         for key, table in (mine.state or {}).items():
@@ -142,7 +144,7 @@ def _same_groups(mine: pl.DataFrame, theirs: pl.DataFrame) -> None:
 def test_hydrated_workflow_gives_what_polars_gives(case: Case, tmp_path: Path) -> None:
     if "polars" in case.gaps:
         return
-    graph = _fit(answer(case).unfitted, case.fit, tmp_path)
+    graph = _fit(case)
     expected = transform(hydrate(graph, tmp_path / "workflow"), case.serve)
     received = TARGETS["polars"](graph, case.serve)
     assert (sorted if case.whole else list)(received) == (sorted if case.whole else list)(expected.columns)
@@ -150,8 +152,11 @@ def test_hydrated_workflow_gives_what_polars_gives(case: Case, tmp_path: Path) -
         assert_same(name, plain(expected[name].tolist()), received[name])
 
 
-def _fit(graph: FeatureGraph, frame: pl.DataFrame, folder: Path) -> FeatureGraph:
-    paths = [folder / "a.parquet", folder / "b.parquet"]
-    frame.head(3).write_parquet(paths[0])
-    frame.tail(-3).write_parquet(paths[1])
-    return fit(graph, paths, rows_per_slice=2)
+@cache
+def _fit(case: Case) -> FeatureGraph:
+    """Our fit of the case, on two files in slices of two rows; memoised."""
+    with TemporaryDirectory() as folder:
+        paths = [Path(folder) / "a.parquet", Path(folder) / "b.parquet"]
+        case.fit.head(3).write_parquet(paths[0])
+        case.fit.tail(-3).write_parquet(paths[1])
+        return fit(answer(case).unfitted, paths, rows_per_slice=2)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.conftest import MEWS, ROOT, SMALL, last_json, leftovers, mews, settings
 
-TINY = (*SMALL, "data.rows=8000")
+TINY = (*SMALL, "data.rows=8000", "bench.concurrency=[1]", "bench.batch=[1]")
 STAGES = ("data", "validate", "split", "fit", "transform", "train", "evaluate", "export", "query", "bench")
 
 

@@ -94,10 +94,10 @@ def test_the_make_targets_exist() -> None:
     assert {command[1] for command in commands("make")} <= targets
 
 
-def test_the_chains_are_a_valid_configuration(place: Path) -> None:
+def test_the_chains_are_a_valid_configuration(tmp_path: Path) -> None:
     chains = next(block for block in blocks("yaml") if "chains:" in block)
-    (place / "chains.yaml").write_text(chains, encoding="utf-8")
-    done = mews("config", "validate", "--config", "chains.yaml", cwd=place)
+    (tmp_path / "chains.yaml").write_text(chains, encoding="utf-8")
+    done = mews("config", "validate", "--config", "chains.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
