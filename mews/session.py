@@ -173,6 +173,9 @@ def _failed(terminal: Terminal, message: str, code: int, kind: str) -> int:
     return code
 
 
+_SHORT = 20
+
+
 def columns(rows: Sequence[Sequence[str]], *headers: str, title: str = "") -> Any:
     """Return a table to print; columns of numbers are right aligned."""
     from rich.table import Table
@@ -180,7 +183,8 @@ def columns(rows: Sequence[Sequence[str]], *headers: str, title: str = "") -> An
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for number, header in enumerate(headers):
         numeric = all(row[number][:1].isdigit() or row[number] in ("", "-") for row in rows)
-        table.add_column(header, justify="right" if numeric else "left", overflow="fold")
+        names = not number and all(len(row[0]) <= _SHORT for row in rows)  # a row's name is not broken
+        table.add_column(header, justify="right" if numeric else "left", overflow="fold", no_wrap=names)
     for row in rows:
         table.add_row(*row)
     return table

@@ -203,8 +203,16 @@ def _cell(entry: Mapping[str, Any], metric: Metric, best: Mapping[str, str]) -> 
     if found.get("value") is None:
         return "-"
     mark = "*" if best.get(metric.name) == entry["name"] else ""
-    between = "" if found.get("low") is None else f" [{found['low']:.3f}, {found['high']:.3f}]"
-    return f"{metric.write(found['value'])}{mark}{between}"
+    written = metric.write(found["value"])
+    return f"{written}{mark}{_between(found, written.endswith('%'))}"
+
+
+def _between(found: Mapping[str, Any], in_percent: bool) -> str:
+    """The interval on a line of its own, short enough for a terminal of 80 columns."""
+    if found.get("low") is None:
+        return ""
+    bounds = [f"{100 * found[end]:.3g}" if in_percent else f"{found[end]:.3f}".lstrip("0") for end in ("low", "high")]
+    return f"\n{'-'.join(bounds)}{' %' if in_percent else ''}"
 
 
 def _cost(entry: Mapping[str, Any], name: str) -> str:

@@ -95,3 +95,32 @@ def test_panels_do_not_overlap_and_name_a_source_that_is_provisioned() -> None:
             assert place["x"] + place["w"] <= 24
             taken |= cells
             assert panel["datasource"]["uid"] in {source["uid"] for source in sources}
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_grafana_knows_every_key(path: Path) -> None:
+    """Grafana's own types read the dashboard and write all of it again: they drop keys that they do not know."""
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    register_default_plugins()
+    ours = json.loads(path.read_text())
+    theirs = json.loads(json.dumps(Dashboard.from_json(ours), cls=JSONEncoder))
+    assert _differences(ours, theirs) == []
+    ours["panels"][0]["options"]["notAKey"] = 1
+    theirs = json.loads(json.dumps(Dashboard.from_json(ours), cls=JSONEncoder))
+    assert _differences(ours, theirs) == ["/panels/0/options/notAKey"]
+
+
+def _differences(ours: Any, theirs: Any, at: str = "") -> list[str]:
+    """Where `theirs` lacks something of `ours`, or has another value."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return [d for key, one in ours.items() for d in _differences(one, theirs.get(key), f"{at}/{key}")]
+    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        return [
+            d
+            for place, (a, b) in enumerate(zip(ours, theirs, strict=True))
+            for d in _differences(a, b, f"{at}/{place}")
+        ]
+    return [] if ours == theirs else [at]
