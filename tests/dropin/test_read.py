@@ -65,9 +65,9 @@ def test_raw_columns_may_go_straight_to_a_model(merlin: Merlin, tmp_path: Path) 
     import tensorflow as tf
     from merlin.schema import ColumnSchema, Schema
 
-    price = tf.keras.Input((1,), name="price")
-    model = tf.keras.Model({"price": price}, tf.keras.layers.Dense(1, name="double")(price))
     with quiet():
+        price = tf.keras.Input((1,), name="price")
+        model = tf.keras.Model({"price": price}, tf.keras.layers.Dense(1, name="double")(price))
         node = ["price"] >> merlin.ops["PredictTensorflow"](model)
         from merlin.systems.dag.ensemble import Ensemble
 

@@ -192,7 +192,8 @@ class Parts:
     def export(self, repository: Path, **config: object) -> Exported:
         """Export with settings by name; the rest is the default."""
         settings = ExportConfig.model_validate({"name": "shop", **config})
-        return export(self.workflow, self.model, repository, settings, self.schema, {"auc": 0.75}, self.rows(8))
+        given = self.workflow, self.model, repository, settings, self.schema, {"auc": 0.75}, self.rows(8)
+        return export(*given, stable=settings.stable)
 
     def scores(self, tensors: dict[str, np.ndarray]) -> np.ndarray:
         """What ONNX Runtime says, float32 [rows], without Triton and without our code."""
