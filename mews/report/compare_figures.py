@@ -16,7 +16,7 @@ from mews.report.svg import Axis
 Facts = Mapping[str, Any]
 QUALITY = ("ndcg@10", "auc")
 """What models are ranked by on the page: the first of these that was measured."""
-_MODEL_COLORS = ("c1", "c2", "c3", "c4", "c6", "c7", "c8")
+_MODEL_COLORS = ("c1", "c2", "c3", "c4", "c6", "c7", "c8", "c9", "c10")
 _BASELINE_COLORS = ("c5", "c2", "c3", "c4", "c1", "c6")
 _GROUPS = ("c1", "c2", "c3", "c4", "c6", "c5", "muted")
 
@@ -28,7 +28,7 @@ def measured(compared: Facts) -> list[Facts]:
 
 
 def looks(compared: Facts) -> dict[str, tuple[str, bool]]:
-    """The colour class of every entry's lines, and whether they are dashed: baselines, and models past the seventh."""
+    """The colour class of every entry's lines, and whether they are dashed: baselines, and models past the ninth."""
     found = {}
     for kind, palette in (("model", _MODEL_COLORS), ("baseline", _BASELINE_COLORS)):
         names = [entry["name"] for entry in measured(compared) if entry["kind"] == kind]
