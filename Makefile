@@ -13,6 +13,8 @@ SHELL := /bin/bash
 DATA ?=
 DEMO_ARGS ?=
 BIN := .venv/bin
+# The certificates that git and pip trust, where the system has any: a company's proxy signs with its own.
+export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
 
 .PHONY: setup demo test coverage check peers peers-torch kubeflow image-test lock clean
 
