@@ -7,7 +7,6 @@ first, so that a visit counts once, intervals draw visits again, and a paired te
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +23,7 @@ from mews.config import PipelineConfig
 from training import data
 from training.evaluation import interactions
 from training.evaluation.interactions import Interactions
+from training.evaluation.masked import Completing
 
 Array = npt.NDArray[Any]
 FOLDER = "visits"
@@ -40,20 +40,6 @@ def group_of(config: PipelineConfig) -> list[str]:
     """Return the columns that say which rows make a visit."""
     named = [name for name, column in config.data.columns.items() if column.role == "session"]
     return config.split.group or named[:1]
-
-
-@dataclass(frozen=True)
-class Completing:
-    """A baseline that is asked with lists; users are the codes of cases."""
-
-    name: str
-    fitted: Any
-    lists: csr_matrix
-
-    def scores(self, users: Array) -> Array:
-        """Return its scores of every item; ConfigError for a baseline that knows only the users it has learned."""
-        made: Array = self.fitted.complete(self.lists[users])
-        return made
 
 
 class Visits(Ground):

@@ -61,18 +61,18 @@ def rank_masked(
     rows = np.arange(len(masked.hidden))
     relevant = csr_matrix((np.ones(len(rows), bool), (rows, masked.hidden)), shape=masked.rest.shape)
     asked = Cases(rows, relevant, masked.rest, masked.hidden, candidates)
-    return rank(_Asked(recommender.name, recommender, masked.rest), asked, cutoffs, progress=progress)
+    return rank(Completing(recommender.name, recommender, masked.rest), asked, cutoffs, progress=progress)
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A recommender of sets whose users are the rows of `sets`."""
+class Completing:
+    """A recommender of sets as one of users, who are the rows of `sets`."""
 
     name: str
     recommender: Any
     sets: csr_matrix
 
     def scores(self, users: Array) -> Array:
-        """Return the scores for these rows."""
+        """Return the scores for these rows; ConfigError for a recommender that knows only the users it has learned."""
         made: Array = self.recommender.complete(self.sets[users])
         return made
