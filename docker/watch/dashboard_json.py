@@ -101,7 +101,8 @@ def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
 def _defaults(panel: Panel) -> dict[str, Any]:
     """What holds for all series. Grafana's own default is green and, from 80 on, red: hence all is said."""
     found: dict[str, Any] = {"unit": panel.unit, "color": {"mode": "palette-classic"}}
-    from_zero = panel.unit not in ("none", "sci")
+    # A bar's length is its value; without a minimum Grafana draws the least one as nothing.
+    from_zero = panel.kind == "bargauge" or panel.unit not in ("none", "sci")
     if from_zero:
         found["min"] = 0
     if panel.kind == "timeseries":
