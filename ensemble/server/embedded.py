@@ -68,7 +68,9 @@ def make_backends(wheel: Path, folder: Path) -> Path:
     if not stub.is_file():
         known = ", ".join(sorted(path.name for path in (wheel / "python_backend_stubs").iterdir()))
         raise ServerError("Triton's Python backend", expected=f"Python {known}", received=f"Python {version}")
-    _copy(folder / "python", [*(wheel / "backends" / "python").iterdir(), stub])
+    # Files only: Python writes a __pycache__ there when Merlin or a user imports the backend's utilities.
+    files = [path for path in (wheel / "backends" / "python").iterdir() if path.is_file()]
+    _copy(folder / "python", [*files, stub])
     _start_gently(folder / "python" / stub.name)
     _copy(folder / "onnxruntime", [onnxruntime_backend()])
     return folder

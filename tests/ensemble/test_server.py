@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -193,6 +194,16 @@ def test_the_server_ends_with_its_owner(repository: Path, victims: str) -> None:
         assert _eventually(lambda: not _alive(int(supervising)))
         supervisor.sweep()  # what every start does first
     assert _eventually(lambda: _left(token) == [])
+
+
+def test_a_cache_of_pythons_in_the_wheel_is_left_there(tmp_path: Path) -> None:
+    installed = embedded.find(tmp_path / "program").binary.parent.parent
+    shutil.copytree(installed / "backends" / "python", tmp_path / "wheel" / "backends" / "python")
+    (tmp_path / "wheel" / "python_backend_stubs").symlink_to(installed / "python_backend_stubs")
+    (tmp_path / "wheel" / "backends" / "python" / "__pycache__").mkdir(exist_ok=True)
+    made = embedded.make_backends(tmp_path / "wheel", tmp_path / "backends")
+    assert (made / "python" / "libtriton_python.so").is_file()
+    assert not (made / "python" / "__pycache__").exists()
 
 
 def test_sweep_leaves_living_servers_alone(tmp_path: Path) -> None:
